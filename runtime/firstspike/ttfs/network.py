@@ -1,0 +1,155 @@
+"""The integer TTFS network: its layers, its limits, and its file.
+
+Quartz (Lenz, Orchard, Sheik 2023) turns each layer of an ANN into two phases: the input phase, in which input
+spikes switch on currents, and the readout, in which a constant current turns the potential back into a time. This
+module holds the parameters only; `definition` says what they compute, step by step.
+
+Tensors are (channels, height, width); weights are (out, in, kernel height, kernel width) or (out, in).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstspike.errors import BundleError
+
+Neuron = Literal["gated", "quartz"]
+Shape = tuple[int, int, int]
+MAX_STEPS = 255
+"""Spike times travel as uint8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """How a weighted layer turns a potential into a spike time.
+
+    With `steps` T, `ramp` S and `rounding` r the threshold is θ = S·T − r. A neuron that does not fire early has the
+    activation a = clip(⌊(u + r) / S⌋, 0, T), where u is its potential at the end of the input phase, and spikes
+    T − a steps after it. r = 0 rounds down as the paper does, r = S // 2 rounds to nearest; 0 ≤ r < S.
+    """
+
+    steps: int
+    ramp: int
+    rounding: int
+
+    @property
+    def threshold(self) -> int:
+        """θ, in units of the potential."""
+        return self.ramp * self.steps - self.rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """A convolution (cross-correlation, as in PyTorch and ONNX): zero padding, no dilation, no groups.
+
+    `bias` b is a current switched on at the start of the input phase, so it adds b·T_in to the potential.
+    """
+
+    weights: NDArray[np.int8]
+    bias: NDArray[np.int16]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    readout: Readout
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A fully connected layer over a flattened input; `bias` as in `Conv`."""
+
+    weights: NDArray[np.int8]
+    bias: NDArray[np.int16]
+    readout: Readout
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool:
+    """The first spike of each patch wins: exact max-pooling, without neurons' arithmetic and without delay."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Flatten:
+    """(C, H, W) to (C·H·W, 1, 1) in C order."""
+
+
+Layer = Conv | Dense | MaxPool | Flatten
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A feed-forward TTFS network; the last layer must be weighted and gives the classes."""
+
+    neuron: Neuron
+    input_shape: Shape
+    input_steps: int
+    layers: tuple[Layer, ...]
+
+    def shapes(self) -> list[Shape]:
+        """Output shape of every layer, in order.
+
+        Raises:
+            BundleError: a layer does not fit its input; the text names the layer by its number and kind.
+        """
+        shape, out = self.input_shape, []
+        for number, layer in enumerate(self.layers):
+            shape = _shape_after(layer, shape, f"layer {number} ({type(layer).__name__})")
+            out.append(shape)
+        return out
+
+
+def _shape_after(layer: Layer, shape: Shape, name: str) -> Shape:
+    channels, height, width = shape
+    match layer:
+        case Flatten():
+            return (channels * height * width, 1, 1)
+        case Dense():
+            if layer.weights.shape[1] != channels * height * width:
+                raise BundleError(
+                    f"{name}: weights {layer.weights.shape} expect {layer.weights.shape[1]} inputs, the layer before "
+                    f"gives {channels}×{height}×{width}"
+                )
+            return (layer.weights.shape[0], 1, 1)
+        case Conv():
+            out_channels, in_channels, kh, kw = layer.weights.shape
+            if in_channels != channels:
+                raise BundleError(f"{name}: weights expect {in_channels} channels, the layer before gives {channels}")
+            height, width = height + 2 * layer.padding[0], width + 2 * layer.padding[1]
+        case MaxPool():
+            out_channels, (kh, kw) = channels, layer.kernel
+    if kh > height or kw > width:
+        raise BundleError(f"{name}: kernel {kh}×{kw} is larger than its input {height}×{width}")
+    return (out_channels, (height - kh) // layer.stride[0] + 1, (width - kw) // layer.stride[1] + 1)
+
+
+def save(network: Network, path: Path) -> None:
+    """Write the network as a NumPy archive: `network` holds JSON, `w<i>` and `b<i>` the parameters of layer i.
+
+    The same network always gives the same bytes.
+    """
+    layers: list[dict[str, Any]] = []
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, layer in enumerate(network.layers):
+        entry: dict[str, Any] = {"kind": type(layer).__name__.lower()}
+        if isinstance(layer, Conv | Dense):
+            arrays[f"w{number}"], arrays[f"b{number}"] = layer.weights, layer.bias
+            entry |= {"steps": layer.readout.steps, "ramp": layer.readout.ramp, "rounding": layer.readout.rounding}
+        if isinstance(layer, Conv):
+            entry |= {"stride": layer.stride, "padding": layer.padding}
+        if isinstance(layer, MaxPool):
+            entry |= {"kernel": layer.kernel, "stride": layer.stride}
+        layers.append(entry)
+    head = {"schema": 1, "neuron": network.neuron, "input_shape": network.input_shape,
+            "input_steps": network.input_steps, "layers": layers}  # fmt: skip
+    text = np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, network=text, **arrays)
+    path.write_bytes(buffer.getvalue())

@@ -1,0 +1,107 @@
+"""The seams: what one room hands to the next. Data flows one way, source to publisher.
+
+    source --EVENT arrays--> window --Window--> encode --Spikes--> back end --Inference--> decide --> message
+
+Every record is frozen; arrays are not to be written to by whoever receives them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+EVENT = np.dtype(
+    {"names": ["t", "x", "y", "p"], "formats": ["<i8", "<u2", "<u2", "u1"], "offsets": [0, 8, 10, 12], "itemsize": 16}
+)
+"""One event: `t` µs (int64, the sensor's clock), `x` and `y` pixels from the upper left corner (uint16), `p` 1 for ON
+(brighter) and 0 for OFF (uint8). 16 bytes with 3 of padding, so that native code loads one event at a time."""
+
+Events = NDArray[np.void]
+"""A one-dimensional C-contiguous array of dtype `EVENT`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingInfo:
+    """What a recording says of itself before its events are read."""
+
+    format: str
+    """`aedat2`, `aedat3`, `aedat4`, `evt2`, `evt2.1`, `evt3`, `dat`, `es`, `atis`, `csv` or `npz`."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    geometry_from: str
+    """Where width and height come from: `header`, `sensor` (the sensor's known size), `given` (by the user),
+    `convention` (fixed by the format's data set) or `events` (one more than the largest coordinate in a first pass)."""
+    sensor: str | None = None
+    """The sensor's or camera's name as the file gives it, or None."""
+    notes: tuple[str, ...] = ()
+    """What a user should know, such as streams that are ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The events of one window, and what went wrong while it was filled.
+
+    The counts cover what happened since the previous window was handed out, so their sums over all windows
+    are exact totals.
+    """
+
+    index: int
+    """0, 1, 2 … within a stream; windows skipped because they were empty still count."""
+    t_start_us: int
+    """First µs of the window (sensor clock)."""
+    t_end_us: int
+    """First µs after the window."""
+    events: Events
+    """Events with t_start_us ≤ t < t_end_us for time windows; in order of arrival."""
+    backward: int = 0
+    """Events whose timestamp was below the largest seen so far."""
+    late: int = 0
+    """Events dropped because every window they belong to was closed already."""
+    overflow: int = 0
+    """Events dropped because the window was full (`window.max_events`)."""
+    resets: int = 0
+    """Times the sensor's clock jumped back by more than `window.reset_us`: a new time base began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spikes:
+    """A window encoded as one spike a pixel and channel: the network's input."""
+
+    steps: int
+    """T: the number of time steps of the input code."""
+    times: NDArray[np.uint8]
+    """Shape (channels, height, width): the step 0..T at which the pixel spikes; T carries no information."""
+    n_events: int
+    """Events that fell onto a pixel of the model."""
+    out_of_bounds: int = 0
+    """Events outside the sensor's stated geometry: dropped."""
+    cropped: int = 0
+    """Events inside the sensor but outside the model's field of view: dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """A back end's answer to one `Spikes`, or why there is none."""
+
+    backend: str
+    """Name of the back end that answered."""
+    potential: NDArray[np.int32] | None
+    """Shape (classes,): membrane potentials of the output layer at the end of its input phase. None on failure."""
+    first_spike: NDArray[np.int32] | None
+    """Shape (classes,): step at which each output neuron fired, counted from the start of inference."""
+    failure: str | None = None
+    """Why there is no answer; None if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """When a window passed each stage: nanoseconds of the clock (monotonic, or virtual in a replay)."""
+
+    closed_ns: int
+    encoded_ns: int
+    inferred_ns: int
+    extra: dict[str, int] = field(default_factory=dict)
