@@ -1,0 +1,1 @@
+"""Where events come from: recordings now, cameras later. One file a source."""
