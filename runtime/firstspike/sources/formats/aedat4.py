@@ -58,7 +58,7 @@ def open(path: Path, options: Options, stats: Stats) -> tuple[RecordingInfo, Ite
         int(streams[sized[0]]["width"]),
         int(streams[sized[0]]["height"]),
         "header",
-        source[1].decode("utf-8", "replace") if source else None,
+        source[1].decode("utf-8", "replace").strip() if source else None,
         tuple(notes),
     )
     return info, _events(path, decoder, chosen, start, stats)
