@@ -70,6 +70,8 @@ class DecideSpec(_Strict):
     """log-probabilities are log_softmax(potential · logit_scale); fitted on validation data."""
     decay: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Evidence is multiplied by this at each window before the window's own is added."""
+    min_evidence: Annotated[float, Field(ge=0)] = 0.5
+    """Sum of decay^age over the windows that spoke; below it there is too little to answer."""
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Below it the answer is `None`: abstained."""
 
@@ -126,7 +128,9 @@ class Bundle:
         try:
             return self.folder / self.manifest.files[role].path
         except KeyError:
-            raise BundleError(f"{self.folder}: the bundle has no file '{role}'; it has {sorted(self.manifest.files)}") from None
+            raise BundleError(
+                f"{self.folder}: the bundle has no file '{role}'; it has {sorted(self.manifest.files)}"
+            ) from None
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -140,7 +144,9 @@ def open_bundle(folder: Path) -> Bundle:
     try:
         raw = _read(manifest_path, MAX_MANIFEST_BYTES)
     except FileNotFoundError:
-        raise NoInputError(f"{folder}: no model bundle here (no {MANIFEST}): name a folder such as models/nmnist") from None
+        raise NoInputError(
+            f"{folder}: no model bundle here (no {MANIFEST}): name a folder such as models/nmnist"
+        ) from None
     except OSError as error:
         raise NoInputError(f"{manifest_path}: cannot be read: {error.strerror}") from None
     try:
