@@ -35,3 +35,7 @@ lint: setup
 
 clean:
 	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: schemas
+schemas: setup
+	@$(BIN)/firstspike schemas --out docs/schemas

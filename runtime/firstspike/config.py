@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from firstspike import plugins
-from firstspike.bundle import DecideSpec, WindowSpec
+from firstspike.bundle import DecideSpec, WindowSpec, find
 from firstspike.config_layers import Layers, Origin
 from firstspike.errors import ConfigError
 from firstspike.schedule import Schedule
@@ -139,7 +139,7 @@ class Loaded:
     @property
     def model_path(self) -> Path:
         """The bundle's folder."""
-        return self.base / self.config.model.path
+        return find(self.config.model.path, self.base)
 
 
 def load(layers: Layers) -> Loaded:
@@ -154,7 +154,8 @@ def load(layers: Layers) -> Loaded:
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(error, (), layers))) from None
     options: list[BaseModel] = []
-    for room, section in (("sources", config.source), ("backends", config.backend)):
+    rooms: tuple[tuple[plugins.Room, PluginSection], ...] = (("sources", config.source), ("backends", config.backend))
+    for room, section in rooms:
         name = room.removesuffix("s")
         try:
             options.append(_plugin_options(room, section, name, layers, faults))
@@ -166,9 +167,8 @@ def load(layers: Layers) -> Loaded:
 
 
 def _plugin_options(
-    room: str, section: PluginSection, name: str, layers: Layers, faults: list[str]
-) -> BaseModel:  # fmt: skip
-    assert room in ("sources", "backends")  # noqa: S101 (the two calls above)
+    room: plugins.Room, section: PluginSection, name: str, layers: Layers, faults: list[str]
+) -> BaseModel:
     module = plugins.load(room, section.kind)
     tables = section.model_extra or {}
     known = plugins.names(room)

@@ -22,6 +22,8 @@ from firstspike.window import Windower
 
 log = logging.getLogger(__name__)
 
+MAX_FAILURES = 1000
+
 
 @dataclass(slots=True)
 class Totals:
@@ -82,8 +84,10 @@ class Pipeline:
         self.totals = Totals()
         self.segment = ""
         """Name of the segment being read."""
-        self.failures: list[str] = []
-        """The last few segments' errors."""
+        self.failures: list[tuple[str, FirstspikeError]] = []
+        """Segments that ended in an error, with it: the first thousand."""
+        self.broken: str | None = None
+        """Why the last segment ended early; None if it did not."""
 
     def run(self) -> None:
         """Run until the source ends or `stopping` says so. A broken segment is reported and the next one taken."""
@@ -94,12 +98,14 @@ class Pipeline:
             self._decider.reset()
             try:
                 self._run_segment(segment)
+                self.broken = None
             except SinkError as error:
                 raise error.cause from None
             except FirstspikeError as error:
-                log.error("%s", error)
+                log.error("%s", error)  # noqa: TRY400 (a user's bad file is no traceback)
                 self.totals.add(sources_failed=1)
-                self.failures = [*self.failures[-9:], str(error)]
+                self.failures += [(segment.name, error)] if len(self.failures) < MAX_FAILURES else []
+                self.broken = str(error)
 
     def _run_segment(self, segment: Segment) -> None:
         settings = self._settings

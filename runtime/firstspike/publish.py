@@ -47,6 +47,7 @@ class Publisher:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         # XPUB is PUB that tells of subscriptions, which `wait_for_subscriber` needs; what else comes in is thrown away.
         self._pub = self._bind(zmq.XPUB, endpoint, high_water_mark)
+        self._pub.set(zmq.XPUB_VERBOSE, 1)
         self._router = self._bind(zmq.ROUTER, endpoints.snapshot_of(endpoint), 16)
         self._send_lock = threading.Lock()
         self._next_seq = dict.fromkeys((topic.name for topic in TOPICS), 0)
