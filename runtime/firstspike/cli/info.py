@@ -24,3 +24,32 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument("--columns", help="order of a CSV's columns, such as txyp")
     command.add_argument("--geometry", type=geometry, metavar="WxH", help="sensor size, where the file does not say")
     command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the file to its end and print what was found."""
+    progress = Progress("info")
+    width, height = args.geometry or (None, None)
+    found = summarise(
+        args.file, format=args.format, width=width, height=height, columns=args.columns,
+        progress=lambda events: progress.show(f"{events} events"),
+    )  # fmt: skip
+    progress.done()
+    emit_json(found) if args.json else _print(found)
+    return 0
+
+
+def _print(found: dict[str, Any]) -> None:
+    emit(f"file       {found['file']}")
+    emit(f"format     {found['format']}")
+    emit(f"sensor     {found['sensor'] or 'unknown'}, {found['width']}×{found['height']} ({found['geometry_from']})")
+    if found["events"]:
+        emit(f"duration   {found['duration_us'] / 1e6:.6f} s, from {found['t_first_us']} to {found['t_last_us']} µs")
+    emit(f"events     {found['events']}: {found['on']} ON, {found['off']} OFF")
+    if found["rate_hz"]:
+        emit(f"rate       {found['rate_hz']:.0f} events/s")
+    for name in ("backward", "out_of_bounds", "truncated_bytes"):
+        if found[name]:
+            emit(f"{name.replace('_', ' '):<10} {found[name]}")
+    for note in found["notes"]:
+        emit(f"note       {note}")

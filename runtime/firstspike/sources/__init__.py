@@ -1,7 +1,7 @@
 """Where events come from: one file a source, found by its name in `[source] kind`.
 
 A source module offers `Options` (a pydantic model: the keys of its section `[source.<kind>]`) and
-`create(options, base) -> Source`, where relative paths count from the folder `base`. `_template.py` is a commented start.
+`create(options, base) -> Source`, where relative paths count from the folder `base`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from firstspike.types import Events, RecordingInfo
+
+
+Speed = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | Literal["max"]
+"""Times real time, or as fast as possible."""
 
 
 class Stream(Protocol):

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from firstspike.sources import Segment, Stream
+from firstspike.sources import Segment, Speed, Stream
 from firstspike.sources.decoding import DecoderProcess
-
-Speed = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | Literal["max"]
-
 
 class Options(BaseModel):
     """`[source.recording]`."""
