@@ -66,3 +66,7 @@ clean:
 .PHONY: schemas
 schemas: setup
 	@$(BIN)/firstspike schemas --out docs/schemas
+
+.PHONY: golden
+golden: setup
+	@FIRSTSPIKE_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/replay -k golden
