@@ -2,8 +2,8 @@
 
     .venv/bin/python bench/latency.py [seconds]
 
-The daemon and the subscriber are two processes. Stamps are CLOCK_MONOTONIC, which both share. The source is the built-in
-simulation in real time, with windows of 10 ms so that there are many.
+The daemon and the subscriber are two processes. Stamps are CLOCK_MONOTONIC, which both share. The source is the
+built-in simulation in real time, with windows of 10 ms so that there are many.
 """
 
 from __future__ import annotations
@@ -50,8 +50,11 @@ def measure(seconds: float) -> tuple[dict[str, list[float]], bytes]:
                     if not isinstance(message, Decision) or message.status == "dropped":
                         continue
                     s = message.stamps
-                    assert s.encoded_ns is not None and s.inferred_ns is not None
-                    for name, stamp in zip(stages, (s.encoded_ns, s.inferred_ns, s.published_ns, received), strict=True):
+                    assert s.encoded_ns is not None
+                    assert s.inferred_ns is not None
+                    for name, stamp in zip(
+                        stages, (s.encoded_ns, s.inferred_ns, s.published_ns, received), strict=True
+                    ):
                         stages[name].append((stamp - s.closed_ns) / 1000)
                     payload = encode(message)
                 assert subscriber.lost["decision"] == 0

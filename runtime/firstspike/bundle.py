@@ -191,9 +191,7 @@ def _verify(path: Path, expected: str, role: str) -> None:
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
     if actual != expected:
-        raise BundleError(
-            f"{path}: sha256 is {actual}, the manifest says {expected}: the file was changed; restore it or rebuild the bundle"
-        )
+        raise BundleError(f"{path}: sha256 is {actual}, the manifest says {expected}: the file was changed: restore it")
 
 
 def sha256_of(path: Path) -> str:

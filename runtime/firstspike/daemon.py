@@ -1,4 +1,4 @@
-"""The composition root: makes the rooms from the configuration, connects them in the order of the data, and runs them."""
+"""The composition root: makes the rooms from the configuration, connects them in order, and runs them."""
 
 from __future__ import annotations
 

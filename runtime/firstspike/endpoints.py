@@ -37,9 +37,7 @@ def resolve(endpoint: str) -> str:
     elif endpoint.startswith("/"):
         endpoint = IPC + endpoint
     if not endpoint.startswith(IPC + "/"):
-        raise ConfigError(
-            f"endpoint {endpoint!r}: only ipc:///absolute/path is served (nothing leaves this machine); 'auto' picks one"
-        )
+        raise ConfigError(f"endpoint {endpoint!r}: only ipc:///absolute/path (nothing leaves this machine), or 'auto'")
     if len(snapshot_of(endpoint).encode()) - len(IPC) > MAX_IPC_PATH:
         raise ConfigError(f"endpoint {endpoint!r}: a socket's path may have {MAX_IPC_PATH} bytes, '.snapshot' included")
     return endpoint

@@ -30,7 +30,8 @@ class Schedule:
             admitted: what `admits` said.
             faults: why the answer is missing or incomplete.
         """
-        behind = f"{(now_ns - closed_ns) / 1e6:.1f} ms after the window closed, the deadline is {self.deadline_ns / 1e6:g} ms"
+        age_ms, deadline_ms = (now_ns - closed_ns) / 1e6, self.deadline_ns / 1e6
+        behind = f"{age_ms:.1f} ms after the window closed, the deadline is {deadline_ms:g} ms"
         if not admitted:
             return "dropped", [f"not inferred: {behind}"]
         if faults:

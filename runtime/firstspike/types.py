@@ -50,7 +50,7 @@ class Window:
     """
 
     index: int
-    """0, 1, 2 … within a stream. Empty windows are not handed out but still count, so a gap in the index is a silence."""
+    """0, 1, 2 … within a stream. Empty windows are not handed out but count: a gap in the index is a silence."""
     t_start_us: int
     """First µs of the window (sensor clock)."""
     t_end_us: int

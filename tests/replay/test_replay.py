@@ -1,7 +1,7 @@
 """Recordings with their golden decisions, and that a replay of a real one is the same every time.
 
-A case is a folder in `cases/` with a recording, `case.toml` (the arguments of `firstspike replay`) and `golden.jsonl`. When a
-change of the decisions is meant, `make golden` writes them anew, and the difference is there to be read.
+A case is a folder in `cases/` with a recording, `case.toml` (the arguments of `firstspike replay`) and `golden.jsonl`.
+When a change of the decisions is meant, `make golden` writes them anew, and the difference is there to be read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
 from tests.support.program import DATA, ROOT, firstspike
 
 CASES = sorted(Path(__file__).parent.glob("cases/*/case.toml"))

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.support.program import ROOT, complained, firstspike
 
 from firstspike.client import Subscriber
-from tests.support.program import ROOT, complained, firstspike
 
 CONFIG = ROOT / "config.toml"
 MODEL = ROOT / "models" / "nmnist"
@@ -74,7 +74,7 @@ def test_replay_loops_until_it_is_stopped(recording):
     assert child.returncode == 0
 
 
-def test_evaluate(recording, tmp_path):
+def test_evaluate(tmp_path):
     for label in "31":
         (tmp_path / label).mkdir()
     firstspike("simulate", tmp_path / "3" / "a.aedat4", "--digits", "3", "--seed", "5")
@@ -102,7 +102,9 @@ def test_the_daemon_publishes_what_a_subscriber_receives(recording, tmp_path):
     assert (daemon.returncode, watch.returncode) == (0, 0), log
     received = [json.loads(line) for line in watch.stdout.splitlines()]
     decisions = [message for message in received if message["schema"] == "firstspike.decision/1"]
-    replayed = [json.loads(line) for line in firstspike("replay", recording, "--json", "--speed", "max").stdout.splitlines()]
+    replayed = [
+        json.loads(line) for line in firstspike("replay", recording, "--json", "--speed", "max").stdout.splitlines()
+    ]
     assert decisions == replayed
     assert received[-1]["state"] == "stopping"
     assert received[-1]["counters"]["windows"] == len(decisions)

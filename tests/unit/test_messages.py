@@ -7,11 +7,11 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.messages import decision, health
 
 from firstspike.cli.schemas import schemas
 from firstspike.errors import DataError
 from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Health, Snapshot, decode, encode
-from tests.support.messages import decision, health
 
 ROOT = Path(__file__).parents[2]
 

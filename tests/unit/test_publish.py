@@ -8,13 +8,13 @@ import time
 
 import pytest
 import zmq
+from tests.support.messages import decision, health
 
 from firstspike import endpoints
 from firstspike.client import Subscriber
 from firstspike.errors import ConfigError, UnavailableError
 from firstspike.publish import Publisher
 from firstspike.topics import TOPICS
-from tests.support.messages import decision, health
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`[backend] kind = "emulator"`: the built-in TTFS emulator. It needs no accelerator and equals the definition bit for bit."""
+"""`[backend] kind = "emulator"`: the built-in TTFS emulator, which needs no accelerator."""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ def describe(decision: Decision) -> str:
     bar = "█" * round(confidence * BAR)
     window = decision.window
     alone = "–" if window.label is None else f"{window.label} {window.confidence:.2f}"
-    line = f"{decision.t_us / 1e6:9.3f} s {answer} {confidence:5.2f} {bar:<{BAR}} window {alone:<8} {window.events:7d} events"
+    line = (
+        f"{decision.t_us / 1e6:9.3f} s {answer} {confidence:5.2f} {bar:<{BAR}} window {alone:<8} {window.events:7d} ev"
+    )
     stamps = decision.stamps
     if stamps.clock == "monotonic":
         line += f" {(stamps.published_ns - stamps.closed_ns) / 1e6:7.2f} ms"

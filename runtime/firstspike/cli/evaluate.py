@@ -28,7 +28,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument("folder", type=Path, metavar="DIR")
     command.add_argument("--model", metavar="DIR", help="bundle, by folder or name (default: nmnist)")
     command.add_argument("--json", action="store_true", help="one JSON object")
-    command.add_argument("--only", metavar="FIRST-LAST", type=_numbers, help="only files named by a number in this range")
+    command.add_argument(
+        "--only", metavar="FIRST-LAST", type=_numbers, help="only files named by a number in this range"
+    )
     add_config_arguments(command)
     command.set_defaults(run=run)
 

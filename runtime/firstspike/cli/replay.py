@@ -24,15 +24,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "replay",
         help="replay recordings and print the decisions",
-        description="Replay recordings and print a decision a window. Under the virtual clock (the default) the output is "
-        "identical to the byte at every speed and in every run.",
+        description="Replay recordings and print a decision a window. Under the virtual clock (the default) the output "
+        "is identical to the byte at every speed and in every run.",
     )
     command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recording of any known format")
     command.add_argument("--model", metavar="DIR", help="bundle, by folder or name (default: nmnist)")
     command.add_argument("--speed", default=None, type=_speed, metavar="N|max", help="times real time (default: 1)")
     command.add_argument("--loop", action="store_true", help="begin again at the end, for ever")
     command.add_argument("--json", action="store_true", help="one JSON object a decision")
-    command.add_argument("--clock", choices=("virtual", "monotonic"), help="monotonic: stamps and deadlines of real time")
+    command.add_argument(
+        "--clock", choices=("virtual", "monotonic"), help="monotonic: stamps and deadlines of real time"
+    )
     command.add_argument("--publish", metavar="ENDPOINT", nargs="?", const="auto", help="publish over ZeroMQ as well")
     command.add_argument("--format", help="the files' format (default: recognised by content)")
     command.add_argument("--columns", help="order of a CSV's columns, such as txyp")

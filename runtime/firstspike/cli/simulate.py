@@ -20,7 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "simulate",
         help="make a recording of drawn digits",
-        description="Write an AEDAT4 recording of a modelled DVS that watches hand-drawn digits move in three saccades. "
+        description="Write an AEDAT4 recording of a modelled DVS that watches hand-drawn digits move in saccades. "
         "The same arguments give the same events. The file says that it is simulated.",
     )
     command.add_argument("out", type=Path, metavar="OUT.aedat4")

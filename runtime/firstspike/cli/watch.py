@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
             if message is None:
                 quiet_s += POLL_S
                 if args.timeout is not None and quiet_s >= args.timeout:
-                    raise UnavailableError(f"{subscriber.endpoint}: nothing came for {args.timeout:g} s: is it running?")
+                    raise UnavailableError(
+                        f"{subscriber.endpoint}: nothing came for {args.timeout:g} s: is it running?"
+                    )
                 continue
             quiet_s = 0.0
             _show(message, as_json=args.json)

@@ -16,7 +16,6 @@ from pydantic import BaseModel, Field
 
 from firstspike.types import Events, RecordingInfo
 
-
 Speed = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | Literal["max"]
 """Times real time, or as fast as possible."""
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from firstspike.sources import Segment, Speed, Stream
 from firstspike.sources.decoding import DecoderProcess
 
+
 class Options(BaseModel):
     """`[source.recording]`."""
 

@@ -21,7 +21,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    digits: Annotated[str, Field(pattern=r"^[0-9]+$", max_length=10_000, description="shown in this order")] = "0123456789"
+    digits: Annotated[str, Field(pattern=r"^[0-9]+$", max_length=10_000, description="shown in this order")] = (
+        "0123456789"
+    )
     seed: Annotated[int, Field(ge=0, description="of hand, sensor and noise")] = 0
     pause_ms: Annotated[int, Field(ge=0, le=60_000, description="between two digits")] = 200
     speed: Annotated[Speed, Field(description='times real time, or "max"')] = 1.0
