@@ -94,7 +94,8 @@ def test_the_daemon_publishes_what_a_subscriber_receives(recording, tmp_path):
     daemon = subprocess.Popen(
         [sys.executable, "-m", "firstspike", "run", "--config", CONFIG, "--set", "source.kind=recording",
          "--set", f'source.recording.paths=["{recording}"]', "--set", f"publish.endpoint={endpoint}",
-         "--set", "publish.wait_for_subscriber_s=20", "--set", "source.recording.speed=max", "--set", "clock.kind=virtual"],
+         "--set", "publish.wait_for_subscriber_s=20", "--set", "source.recording.speed=max",
+         "--set", "clock.kind=virtual"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     watch = firstspike("watch", endpoint, "--until-stop", "--json", "--timeout", "30")
@@ -216,7 +217,7 @@ def test_stopping_by_ctrl_c_is_no_fault(recording):
     assert "Traceback" not in log
 
 
-def test_a_killed_daemon_leaves_no_process_behind(recording, tmp_path):
+def test_a_killed_daemon_leaves_no_process_behind(recording):
     child = subprocess.Popen(
         [sys.executable, "-m", "firstspike", "replay", recording, "--loop", "--json", "--speed", "1"],
         stdout=subprocess.PIPE,
