@@ -8,7 +8,7 @@ times here were measured on recordings of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Saccades:
         return int(self.moves_us[-1][1])
 
     def at(self, t_us: float) -> tuple[float, float]:
-        """Position (x, y) at a time, pixels of a 34×34 sensor. Each move speeds up and slows down as a raised cosine."""
+        """Position (x, y) at a time, pixels of a 34×34 sensor; each move has the speed of a raised cosine."""
         x, y = self.points[0]
         for (start, end), (to_x, to_y) in zip(self.moves_us, self.points[1:], strict=True):
             share = min(max((t_us - start) / (end - start), 0.0), 1.0)
@@ -58,12 +58,12 @@ class Scene:
     """Of the sensor, pixels."""
     width: int = SIDE
     """Of the sensor, pixels."""
-    saccades: Saccades = Saccades()
+    saccades: Saccades = field(default_factory=Saccades)
     contrast: float = 0.5
     """Share of the light that ink takes away: paper has luminance 1, ink 1 − contrast. Between 0 and 1, exclusive."""
     step_us: float = 2_000.0
     """Time between two frames of the simulation, µs."""
-    pixel: Pixel = Pixel()
+    pixel: Pixel = field(default_factory=Pixel)
 
     def __post_init__(self) -> None:
         if not 0 < self.contrast < 1:
