@@ -28,7 +28,9 @@ def library() -> ctypes.CDLL:
     places = [Path(place) / "libfirstspike.so" for place in firstspike.__path__]
     found = next((place for place in places if place.exists()), None)
     if found is None:
-        raise UnavailableError(f"native library libfirstspike.so was not found in {firstspike.__path__}: run 'make setup'")
+        raise UnavailableError(
+            f"native library libfirstspike.so was not found in {firstspike.__path__}: run 'make setup'"
+        )
     lib = ctypes.CDLL(str(found))
     if (version := lib.fs_abi_version()) != ABI_VERSION:
         raise UnavailableError(f"{found} has version {version}, this firstspike needs {ABI_VERSION}: run 'make setup'")
