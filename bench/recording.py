@@ -2,8 +2,8 @@
 
     .venv-bench/bin/python bench/recording.py [million events]
 
-The recording is made here: events at random places of a 640×480 sensor, 10 Mev/s, LZ4. Each program reads the same file, cuts
-it into windows of 10 ms and makes a frame of each. Ours decodes in its supervised child process; the others in their
+The recording is made here: events at random places of a 640×480 sensor, 10 Mev/s, LZ4. All read the same file,
+cut it into windows of 10 ms and make a frame of each. Ours decodes in its supervised child process, the others in their
 own. Minimum over the repeats.
 """
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from firstspike.errors import UsageError
 from firstspike.simulate import digits as pen
 from firstspike.simulate.dvs import Pixel, PixelArray, Raw, to_events
-from firstspike.types import Events
+from firstspike.types import Events, join
 
 SIDE = 34
 """Height and width of the sensor that the lengths of `Saccades` are meant for, pixels."""
@@ -170,5 +170,5 @@ def digit_sequence(
         parts = [
             to_events(raw, scene.height, scene.width) for raw in scene.watch(ink, array, float(start_us), length_us)
         ]
-        yield digit, np.concatenate(parts)
+        yield digit, join(parts)
         start_us += length_us + pause_us
