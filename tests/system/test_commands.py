@@ -121,7 +121,9 @@ def test_the_reference_configuration_runs_as_it_is(tmp_path):
         assert message is not None
         assert message.backend == "emulator"
         assert message.stamps.closed_ns <= message.stamps.inferred_ns <= message.stamps.published_ns
-        assert subscriber.snapshot().health.state == "running"
+        deadline = time.monotonic() + 5
+        while subscriber.snapshot().health.state != "running":  # it follows the state at once, but in another thread
+            assert time.monotonic() < deadline
     daemon.send_signal(signal.SIGTERM)
     _, log = daemon.communicate(timeout=10)
     assert daemon.returncode == 0, log
@@ -183,10 +185,11 @@ def test_a_closed_standard_output(recording):
         [sys.executable, "-m", "firstspike", "replay", recording, "--loop", "--speed", "max"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    child.stdout.readline()
-    child.stdout.close()
-    log = child.stderr.read()
-    assert child.wait(10) == os.EX_IOERR
+    with child:
+        child.stdout.readline()
+        child.stdout.close()
+        log = child.stderr.read()
+    assert child.returncode == os.EX_IOERR
     assert "standard output was closed" in log
     assert "Traceback" not in log
     assert "Exception" not in log
