@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 def daemon(endpoint: str, recording: Path) -> subprocess.Popen[bytes]:
     settings = [
         f"publish.endpoint={endpoint}", "publish.wait_for_subscriber_s=30", "window.kind=time", "window.size=10000",
-        "source.kind=recording", f'source.recording.paths=["{recording}"]', "source.recording.loop=true", "log.level=warning",
+        "source.kind=recording", f'source.recording.paths=["{recording}"]', "source.recording.loop=true",
+        "log.level=warning",
     ]  # fmt: skip
     arguments = [argument for setting in settings for argument in ("--set", setting)]
     return subprocess.Popen(
