@@ -7,7 +7,8 @@ Every record is frozen; arrays are not to be written to by whoever receives them
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,18 @@ EVENT = np.dtype(
 """One event: `t` µs (int64, the sensor's clock), `x` and `y` pixels from the upper left corner (uint16), `p` 1 for ON
 (brighter) and 0 for OFF (uint8). 16 bytes with 3 of padding, so that native code loads one event at a time."""
 
+_WHOLE = np.dtype((np.void, EVENT.itemsize))
+
 Events = NDArray[np.void]
 """A one-dimensional C-contiguous array of dtype `EVENT`."""
+
+
+def join(parts: Sequence[Events]) -> Events:
+    """Concatenate arrays of `EVENT`; `numpy.concatenate` would drop the padding and give another dtype."""
+    if not parts:
+        return np.empty(0, EVENT)
+    # Seen as 16 opaque bytes each, events are copied whole instead of field by field.
+    return np.concatenate([part.view(_WHOLE) for part in parts]).view(EVENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,7 @@ class Window:
     """
 
     index: int
-    """0, 1, 2 … within a stream; windows skipped because they were empty still count."""
+    """0, 1, 2 … within a stream. Empty windows are not handed out but count: a gap in the index is a silence."""
     t_start_us: int
     """First µs of the window (sensor clock)."""
     t_end_us: int
@@ -65,6 +76,8 @@ class Window:
     """Events dropped because the window was full (`window.max_events`)."""
     resets: int = 0
     """Times the sensor's clock jumped back by more than `window.reset_us`: a new time base began."""
+    partial: bool = False
+    """The stream or its time base ended before the window was complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +108,3 @@ class Inference:
     """Shape (classes,): step at which each output neuron fired, counted from the start of inference."""
     failure: str | None = None
     """Why there is no answer; None if there is one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stamps:
-    """When a window passed each stage: nanoseconds of the clock (monotonic, or virtual in a replay)."""
-
-    closed_ns: int
-    encoded_ns: int
-    inferred_ns: int
-    extra: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,186 @@
+"""What leaves the daemon: the schema of every message, and its bytes on the wire.
+
+A message is a msgpack map. Its `schema` field says which of these models it is and in which version; fields may be
+added within a version, so readers ignore the ones that they do not know. `firstspike schemas` prints the models as JSON
+Schema, and docs/protocol.md says how to read them from any language.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgpack
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from firstspike.errors import DataError
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""Larger ones are refused by every reader."""
+
+Status = Literal["ok", "late", "dropped", "degraded"]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    epoch: Annotated[str, Field(description="Names one run of the daemon: it changes when the daemon restarts.")]
+    seq: Annotated[int, Field(ge=0, description="Counts the messages of this topic within the epoch; a gap is a loss.")]
+
+
+class WindowAnswer(BaseModel):
+    """What one window says by itself, and what it was made of."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: Annotated[int, Field(description="Number of the window in its stream; silent windows count, unpublished.")]
+    t_start_us: Annotated[int, Field(description="First µs of the window, sensor clock.")]
+    t_end_us: Annotated[int, Field(description="First µs after the window, sensor clock.")]
+    events: Annotated[int, Field(description="Events that reached the model.")]
+    label: Annotated[str | None, Field(description="Most likely class; null: too few events, or no inference.")]
+    confidence: Annotated[float | None, Field(description="Its probability.")]
+    log_probabilities: Annotated[
+        list[float] | None, Field(description="Natural logarithms, in the order of the model's labels.")
+    ]
+    partial: Annotated[bool, Field(description="The stream ended before the window was complete.")]
+    backward: Annotated[int, Field(description="Events with a timestamp below an earlier one, since the last window.")]
+    late: Annotated[int, Field(description="Events dropped because their windows were closed, since the last window.")]
+    overflow: Annotated[int, Field(description="Events dropped because the window was full, since the last window.")]
+    resets: Annotated[int, Field(description="Restarts of the sensor's clock since the last window.")]
+    out_of_bounds: Annotated[int, Field(description="Events outside the sensor's geometry: dropped.")]
+    cropped: Annotated[int, Field(description="Events outside the model's field of view: dropped.")]
+
+
+class Evidence(BaseModel):
+    """What the recent windows say together: their log-probabilities summed, older ones decayed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: Annotated[str | None, Field(description="Most likely class; null: abstained, there is too little evidence.")]
+    confidence: Annotated[float | None, Field(description="Its probability.")]
+    weight: Annotated[float, Field(description="Sum of decay^age over the windows that spoke.")]
+    windows: Annotated[int, Field(description="Windows that spoke since the evidence began.")]
+
+
+class Stamps(BaseModel):
+    """When the window passed each stage, in ns of `clock`; virtual stamps belong to a deterministic replay."""
+
+    model_config = ConfigDict(frozen=True)
+
+    clock: Literal["monotonic", "virtual"]
+    closed_ns: Annotated[int, Field(description="The window was complete.")]
+    encoded_ns: Annotated[int | None, Field(description="It was encoded as spikes.")]
+    inferred_ns: Annotated[int | None, Field(description="The back end had answered.")]
+    published_ns: Annotated[int, Field(description="The message was handed to ZeroMQ.")]
+
+
+class Decision(_Message):
+    """One window's classification: topic `decision`."""
+
+    schema_: Annotated[Literal["firstspike.decision/1"], Field(alias="schema")] = "firstspike.decision/1"
+    label: Annotated[str | None, Field(description="The daemon's answer: `evidence.label`.")]
+    confidence: Annotated[float | None, Field(description="Its probability: `evidence.confidence`.")]
+    status: Annotated[
+        Status,
+        Field(
+            description="ok; late: published after its deadline; dropped: not inferred, a newer window was due; "
+            "degraded: no answer, or one from incomplete input: see reasons."
+        ),
+    ]
+    reasons: Annotated[list[str], Field(description="Why the status is not ok.")]
+    backend: Annotated[str | None, Field(description="The back end that answered; null if none did.")]
+    model: Annotated[str, Field(description="Name and version of the bundle.")]
+    source: Annotated[str, Field(description="Recording or camera.")]
+    t_us: Annotated[int, Field(description="Sensor time of the decision: the window's end.")]
+    first_spike_step: Annotated[int | None, Field(description="Network step at which the first output neuron fired.")]
+    window: WindowAnswer
+    evidence: Evidence
+    stamps: Stamps
+
+
+class Counters(BaseModel):
+    """Totals since the daemon started. Every event read is in exactly one of the groups that `events` names."""
+
+    model_config = ConfigDict(frozen=True)
+
+    events: Annotated[int, Field(description="Events read from the source.")] = 0
+    backward: int = 0
+    late: int = 0
+    overflow: int = 0
+    resets: int = 0
+    out_of_bounds: int = 0
+    cropped: int = 0
+    windows: Annotated[int, Field(description="Windows handed out by the windower.")] = 0
+    decisions_ok: int = 0
+    decisions_late: int = 0
+    decisions_dropped: int = 0
+    decisions_degraded: int = 0
+    sources_failed: Annotated[int, Field(description="Recordings that ended in an error.")] = 0
+
+
+class BackendHealth(BaseModel):
+    """State of one back end."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    state: Literal["starting", "ready", "busy", "failed", "backing-off", "absent"]
+    reason: str | None = None
+
+
+class Health(_Message):
+    """How the daemon is: topic `health`, once a period and when the state changes."""
+
+    schema_: Annotated[Literal["firstspike.health/1"], Field(alias="schema")] = "firstspike.health/1"
+    state: Literal["starting", "running", "degraded", "stopping"]
+    reasons: Annotated[list[str], Field(description="Why it is degraded.")]
+    uptime_s: float
+    version: Annotated[str, Field(description="firstspike's version.")]
+    model: str
+    labels: list[str]
+    source: str
+    counters: Counters
+    backends: list[BackendHealth]
+
+
+class Snapshot(BaseModel):
+    """Reply of the snapshot socket: the state for whoever joins late."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_: Annotated[Literal["firstspike.snapshot/1"], Field(alias="schema")] = "firstspike.snapshot/1"
+    epoch: str
+    next_seq: Annotated[dict[str, int], Field(description="The next `seq` of each topic.")]
+    decision: Annotated[Decision | None, Field(description="The last one, or null.")]
+    health: Annotated[Health | None, Field(description="The last one, or null.")]
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def to_plain(message: BaseModel) -> dict[str, Any]:
+    """The message as plain values, field names as on the wire."""
+    return message.model_dump(by_alias=True)
+
+
+def encode(message: BaseModel) -> bytes:
+    """The message's bytes on the wire: the same message always gives the same bytes."""
+    packed: bytes = msgpack.packb(to_plain(message), use_bin_type=True)
+    return packed
+
+
+def decode(payload: bytes, model: type[M]) -> M:
+    """Read a message from the wire.
+
+    Raises:
+        DataError: it is no valid message of that model; the text names the first fault.
+    """
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise DataError(f"a message of {len(payload)} bytes: more than {MAX_MESSAGE_BYTES}")
+    try:
+        return model.model_validate(msgpack.unpackb(payload, raw=False, strict_map_key=True))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"not a {model.__name__} message: {where}: {first['msg']}") from None
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise DataError(f"not a {model.__name__} message: {error!s:.200}") from None

@@ -1,0 +1,207 @@
+"""Cut a stream of events into windows of fixed time or fixed count, and count what does not fit.
+
+The windows depend on the order of the events alone, never on how the stream was cut into arrays.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstspike.bundle import WindowSpec
+from firstspike.errors import ConfigError, DataError
+from firstspike.types import EVENT, Events, Window, join
+
+MAX_TIME_US = 1 << 61
+"""Timestamps beyond ±73,000 years are no time; refusing them keeps every sum here within int64."""
+
+
+@dataclass(slots=True)
+class _Faults:
+    """What happened since the last window was handed out."""
+
+    backward: int = 0
+    late: int = 0
+    overflow: int = 0
+    resets: int = 0
+
+    def take(self) -> dict[str, int]:
+        counts = {"backward": self.backward, "late": self.late, "overflow": self.overflow, "resets": self.resets}
+        self.backward = self.late = self.overflow = self.resets = 0
+        return counts
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Events that open windows may need, oldest first, in blocks."""
+
+    limit: int
+    blocks: list[Events] = field(default_factory=list)
+    n: int = 0
+
+    def add(self, events: Events) -> int:
+        """Append what fits; returns how many events did not."""
+        room = self.limit - self.n
+        kept = events[:room]
+        if len(kept):
+            self.blocks.append(kept)
+            self.n += len(kept)
+        return len(events) - len(kept)
+
+    def all(self) -> Events:
+        if len(self.blocks) != 1:
+            self.blocks = [join(self.blocks)]
+        return self.blocks[0]
+
+    def replace(self, events: Events) -> None:
+        self.blocks, self.n = [events], len(events)
+
+
+class Windower:
+    """Turns arrays of events into windows.
+
+    Args:
+        spec: kind, size and hop.
+        max_events: most events held at a time; more are dropped and counted as overflow.
+        reset_us: a timestamp this far below the largest seen is not a late event but a new time base: the open
+            window ends (partial), and time starts again.
+
+    Time windows: window k covers [t0 + k·hop, t0 + k·hop + size), with t0 the first event of the time base, and closes
+    with the first event at or after its end. Count windows: every `hop` events, the last `size` events.
+    """
+
+    def __init__(self, spec: WindowSpec, *, max_events: int = 4_000_000, reset_us: int = 1_000_000) -> None:
+        if spec.kind == "count" and spec.size > max_events:
+            raise ConfigError(
+                f"window.size is {spec.size} events, more than window.max_events {max_events}: raise that"
+            )
+        self._spec = spec
+        self._reset_us = reset_us
+        self._pending = _Pending(max_events)
+        self._faults = _Faults()
+        self._cut = self._by_time if spec.kind == "time" else self._by_count
+        self._base = 0  # index of the first window of the current time base
+        self._open = 0  # first window of this time base that is not closed
+        self._origin: int | None = None
+        self._largest = 0
+
+    def push(self, events: Events) -> Iterator[Window]:
+        """Take the next events of the stream; yields the windows that they close.
+
+        Args:
+            events: any length, dtype `EVENT`; copied where they must be kept.
+
+        Raises:
+            DataError: a timestamp that cannot be a time.
+        """
+        if len(events) == 0:
+            return
+        if int(events["t"].min()) < -MAX_TIME_US or int(events["t"].max()) > MAX_TIME_US:
+            raise DataError(f"a timestamp beyond ±{MAX_TIME_US} µs: the recording is corrupt")
+        while len(events):
+            if self._origin is None:
+                self._origin = self._largest = int(events["t"][0])
+            largest = np.maximum(np.maximum.accumulate(events["t"]), self._largest)
+            before = np.empty_like(largest)
+            before[0], before[1:] = self._largest, largest[:-1]
+            below = before - events["t"]
+            jump = below > self._reset_us
+            end = int(jump.argmax()) if jump.any() else len(events)
+            if end:
+                yield from self._cut(events[:end], largest[:end], below[:end])
+                self._largest = int(largest[end - 1])
+            if end < len(events):
+                yield from self.flush()
+                self._faults.resets += 1
+            events = events[end:]
+
+    def flush(self) -> Iterator[Window]:
+        """End the stream or its time base; yields the windows still open, marked partial."""
+        if self._origin is None:
+            return
+        if self._spec.kind == "time":
+            last = (self._largest - self._origin) // self._spec.hop
+            yield from self._close_until(last + 1, self._origin, partial_from=self._closed_at(self._largest))
+            self._base, self._open = self._base + last + 1, 0
+        else:
+            if self._pending.n > self._spec.size - self._spec.hop or (self._open == 0 and self._pending.n):
+                yield self._count_window(self._pending.all(), partial=True)
+            self._base, self._open = self._base + self._open, 0
+        self._pending.replace(np.empty(0, EVENT))
+        self._origin = None
+
+    def leftover(self) -> dict[str, int]:
+        """Faults counted after the last window was handed out; call after `flush` so that totals are exact."""
+        return self._faults.take()
+
+    # Time windows
+
+    def _closed_at(self, time_us: int) -> int:
+        """How many windows of this time base are closed once `time_us` was seen."""
+        assert self._origin is not None  # noqa: S101 (only called within a time base)
+        return max(0, (time_us - self._origin - self._spec.size) // self._spec.hop + 1)
+
+    def _by_time(self, events: Events, largest: NDArray[np.int64], below: NDArray[np.int64]) -> Iterator[Window]:
+        assert self._origin is not None  # noqa: S101 (set by push)
+        size, hop, origin = self._spec.size, self._spec.hop, self._origin
+        closed = np.maximum((largest - origin - size) // hop + 1, 0)
+        late = events["t"] < origin + closed * hop
+        pieces = [0, *(np.flatnonzero(np.diff(closed)) + 1).tolist(), len(events)]
+        for start, end in itertools.pairwise(pieces):
+            yield from self._close_until(int(closed[start]), origin)
+            piece, piece_late = events[start:end], late[start:end]
+            self._faults.backward += int(np.count_nonzero(below[start:end] > 0))
+            dropped = int(np.count_nonzero(piece_late))
+            self._faults.late += dropped
+            # A copy: the caller may reuse its buffer.
+            self._faults.overflow += self._pending.add(piece[~piece_late] if dropped else piece.copy())
+
+    def _close_until(self, first_open: int, origin: int, *, partial_from: int | None = None) -> Iterator[Window]:
+        """Hand out windows up to `first_open` that have events; silent ones are stepped over, however many."""
+        size, hop = self._spec.size, self._spec.hop
+        while self._open < first_open:
+            pending = self._pending.all()
+            if len(pending) == 0:
+                break
+            number = max(self._open, (int(pending["t"].min()) - origin - size) // hop + 1)
+            if number >= first_open:
+                break
+            start = origin + number * hop
+            inside = pending["t"] < start + size
+            yield Window(
+                index=self._base + number, t_start_us=start, t_end_us=start + size,
+                events=pending if inside.all() else pending[inside],
+                partial=partial_from is not None and number >= partial_from, **self._faults.take(),
+            )  # fmt: skip
+            self._open = number + 1
+            keep = pending["t"] >= start + hop
+            self._pending.replace(pending[keep])
+        self._open = max(self._open, first_open)
+
+    # Count windows
+
+    def _by_count(self, events: Events, largest: NDArray[np.int64], below: NDArray[np.int64]) -> Iterator[Window]:
+        del largest
+        size, hop = self._spec.size, self._spec.hop
+        while len(events):
+            need = size - self._pending.n
+            piece = events[:need]
+            self._faults.backward += int(np.count_nonzero(below[:need] > 0))
+            self._pending.add(piece.copy())
+            events, below = events[need:], below[need:]
+            if self._pending.n == size:
+                full = self._pending.all()
+                yield self._count_window(full, partial=False)
+                self._pending.replace(full[hop:])
+
+    def _count_window(self, events: Events, *, partial: bool) -> Window:
+        window = Window(
+            index=self._base + self._open, t_start_us=int(events["t"].min()), t_end_us=int(events["t"].max()) + 1,
+            events=events, partial=partial, **self._faults.take(),
+        )  # fmt: skip
+        self._open += 1
+        return window
