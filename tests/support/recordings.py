@@ -86,7 +86,9 @@ def evt3(rows, header=None, *, vectors=True):
     return (header or raw_header("3.0", "geometry 640x480")) + np.array(words, "<u2").tobytes()
 
 
-def dat(rows, *, header="% Data file containing CD events\n% Version 2\n% Width 640\n% Height 480\n", kind=12, old=False):
+def dat(
+    rows, *, header="% Data file containing CD events\n% Version 2\n% Width 640\n% Height 480\n", kind=12, old=False
+):
     """DAT: 14+14+4 bits of address, or 9+8+1 in version 1."""
     out = bytearray(header.encode() + bytes([kind, 8]))
     for t, x, y, p in rows:
@@ -146,7 +148,9 @@ def aedat2_davis(rows, extra=(), header=AEDAT2_DAVIS):
     return bytes(out)
 
 
-AEDAT3_HEADER = "#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DAVIS240C\r\n#Start-Time: 2026-01-01 00:00:00\r\n#!END-HEADER\r\n"
+AEDAT3_HEADER = (
+    "#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DAVIS240C\r\n#Start-Time: 2026-01-01 00:00:00\r\n#!END-HEADER\r\n"
+)
 
 
 def aedat3_packet(rows, *, kind=1, overflow=0, invalid=(), spare=0):
@@ -154,9 +158,7 @@ def aedat3_packet(rows, *, kind=1, overflow=0, invalid=(), spare=0):
     body = bytearray()
     for i, (t, x, y, p) in enumerate(rows):
         body += struct.pack("<Ii", x << 17 | y << 2 | p << 1 | (i not in invalid), t & 0x7FFFFFFF)
-    head = struct.pack(
-        "<hhiiiiii", kind, 1, 8, 4, overflow, len(rows) + spare, len(rows), len(rows) - len(invalid)
-    )
+    head = struct.pack("<hhiiiiii", kind, 1, 8, 4, overflow, len(rows) + spare, len(rows), len(rows) - len(invalid))
     return head + bytes(body) + bytes(8 * spare)
 
 
