@@ -2,8 +2,8 @@
 
     .venv/bin/python bench/latency.py [seconds]
 
-The daemon and the subscriber are two processes. Stamps are CLOCK_MONOTONIC, which both share. The source is the
-built-in simulation in real time, with windows of 10 ms so that there are many.
+The daemon and the subscriber are two processes. Stamps are CLOCK_MONOTONIC, which both share. A recording that
+`firstspike simulate` made is replayed in real time, with windows of 10 ms so that there are many.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from firstspike.messages import Decision, encode
 ROOT = Path(__file__).parents[1]
 
 
-def daemon(endpoint: str) -> subprocess.Popen[bytes]:
+def daemon(endpoint: str, recording: Path) -> subprocess.Popen[bytes]:
     settings = [
         f"publish.endpoint={endpoint}", "publish.wait_for_subscriber_s=30", "window.kind=time", "window.size=10000",
-        "source.simulated.pause_ms=0", "log.level=warning",
+        "source.kind=recording", f'source.recording.paths=["{recording}"]', "source.recording.loop=true",
+        "log.level=warning",
     ]  # fmt: skip
     arguments = [argument for setting in settings for argument in ("--set", setting)]
     return subprocess.Popen(
@@ -39,7 +40,10 @@ def measure(seconds: float) -> tuple[dict[str, list[float]], bytes]:
     stages["close to received"] = []
     with tempfile.TemporaryDirectory() as folder:
         endpoint = f"ipc://{folder}/bench"
-        child = daemon(endpoint)
+        recording = Path(folder) / "digits.aedat4"
+        simulate = [sys.executable, "-m", "firstspike", "simulate", str(recording), "--pause-ms", "0"]
+        subprocess.run(simulate, check=True, stdout=subprocess.DEVNULL)
+        child = daemon(endpoint, recording)
         try:
             with Subscriber(endpoint) as subscriber:
                 end = time.monotonic() + seconds

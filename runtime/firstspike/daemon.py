@@ -103,7 +103,7 @@ def run(loaded: Loaded, stopping: threading.Event, sink: Callable[[Decision], No
             log.info("waiting up to %g s for a subscriber", publish.wait_for_subscriber_s)
             if not publisher.wait_for_subscriber(publish.wait_for_subscriber_s, stopping.is_set):
                 log.warning("no subscriber came: starting without one")
-        health.state = "running"
+        health.enter("running")
         made.pipeline.run()
         return made.pipeline
 
@@ -116,30 +116,37 @@ class _Heartbeat:
         self._publisher = publisher
         self._period_s = period_s
         self._started = time.monotonic()
-        self._done = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="health", daemon=True)
-        self.state = "starting"
+        self._state = "starting"
 
     def __enter__(self) -> _Heartbeat:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
+        self.enter("stopping")
         self._thread.join()
-        self.state = "stopping"
-        self._publisher.publish_health(self._health)
+
+    def enter(self, state: str) -> None:
+        """Change the state, and publish it at once."""
+        self._state = state
+        self._wake.set()
 
     def _beat(self) -> None:
-        while not self._done.is_set():
+        while True:
+            self._wake.clear()
+            last = self._state == "stopping"
             self._publisher.publish_health(self._health)
-            self._done.wait(self._period_s)
+            if last:
+                return
+            self._wake.wait(self._period_s)
 
     def _health(self, seq: int) -> Health:
         made = self._made
         manifest = made.bundle.manifest
         broken = made.pipeline.broken
-        state = "degraded" if self.state == "running" and broken else self.state
+        state = "degraded" if self._state == "running" and broken else self._state
         return Health.model_validate(
             {
                 "epoch": made.epoch,

@@ -7,14 +7,36 @@ Python's, and one build serves every interpreter.
 from __future__ import annotations
 
 import ctypes
+import os
+from ctypes import c_char_p, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
 import firstspike
 from firstspike.errors import UnavailableError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """Equal to `fs_abi_version()` in runtime/native/version.cpp; raised together whenever a signature changes."""
+
+
+OVERRIDE = "FIRSTSPIKE_LIBRARY"
+"""Environment variable that names another build of the library, such as one under sanitizers."""
+
+_SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
+    "fs_encoder_new": (c_void_p, [c_int] * 8 + [c_void_p] * 2),
+    "fs_encoder_free": (None, [c_void_p]),
+    "fs_encode": (None, [c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p]),
+    "fs_network_new": (c_void_p, [c_int] * 5),
+    "fs_network_add_conv": (c_int, [c_void_p] * 3 + [c_int] * 10),
+    "fs_network_add_dense": (c_int, [c_void_p] * 3 + [c_int] * 4),
+    "fs_network_add_maxpool": (c_int, [c_void_p] + [c_int] * 4),
+    "fs_network_add_flatten": (c_int, [c_void_p]),
+    "fs_network_finish": (c_int, [c_void_p]),
+    "fs_network_error": (c_char_p, [c_void_p]),
+    "fs_network_free": (None, [c_void_p]),
+    "fs_network_run": (c_int, [c_void_p] * 5),
+}
+"""Results and arguments of what runtime/native/firstspike.h declares."""
 
 
 @cache
@@ -26,12 +48,17 @@ def library() -> ctypes.CDLL:
     """
     # An editable install has two places: the sources, and site-packages with what was compiled.
     places = [Path(place) / "libfirstspike.so" for place in firstspike.__path__]
+    if override := os.environ.get(OVERRIDE):
+        places = [Path(override)]
     found = next((place for place in places if place.exists()), None)
     if found is None:
         raise UnavailableError(
-            f"native library libfirstspike.so was not found in {firstspike.__path__}: run 'make setup'"
+            f"native library libfirstspike.so was not found in {[str(p.parent) for p in places]}: run 'make setup'"
         )
     lib = ctypes.CDLL(str(found))
     if (version := lib.fs_abi_version()) != ABI_VERSION:
         raise UnavailableError(f"{found} has version {version}, this firstspike needs {ABI_VERSION}: run 'make setup'")
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
     return lib

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from firstspike.backends import Backend
 from firstspike.bundle import DecideSpec, Manifest, WindowSpec
 from firstspike.clock import Clock, Pacer
@@ -50,6 +48,18 @@ class Settings:
     schedule: Schedule
     max_events: int = 4_000_000
     reset_us: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Trip:
+    """How far a window came: all of it, or no further than the schedule's door."""
+
+    window: Window
+    closed_ns: int
+    spikes: Spikes | None = None
+    encoded_ns: int | None = None
+    inference: Inference | None = None
+    inferred_ns: int | None = None
 
 
 class Pipeline:
@@ -131,32 +141,48 @@ class Pipeline:
                 return
 
     def _process(self, window: Window, encoder: Encoder) -> None:
-        clock, schedule = self._clock, self._settings.schedule
         due_ns = self._pacer.wait(window.t_end_us)
-        clock.reach(window.t_end_us)
-        closed_ns = clock.now_ns() if clock.kind == "virtual" else due_ns
-        admitted = schedule.admits(closed_ns, clock.now_ns())
-        spikes: Spikes | None = None
-        inference: Inference | None = None
-        encoded_ns = inferred_ns = None
-        if admitted:
-            spikes = encoder.encode(window.events, window.t_start_us, window.t_end_us)
-            encoded_ns = clock.now_ns()
-            inference = self._backend.infer(spikes)
-            inferred_ns = clock.now_ns()
+        self._clock.reach(window.t_end_us)
+        closed_ns = self._clock.now_ns() if self._clock.kind == "virtual" else due_ns
+        trip = self._travel(window, encoder, closed_ns)
+        decision = self._compose(trip)
+        self._seq += 1
+        self._count(decision)
+        try:
+            self._sink(decision)
+        except FirstspikeError as error:
+            raise SinkError(error) from error
+
+    def _travel(self, window: Window, encoder: Encoder, closed_ns: int) -> _Trip:
+        """Encode and infer, unless it is too late for that."""
+        now_ns = self._clock.now_ns
+        if not self._settings.schedule.admits(closed_ns, now_ns()):
+            return _Trip(window, closed_ns)
+        spikes = encoder.encode(window.events, window.t_start_us, window.t_end_us)
+        encoded_ns = now_ns()
+        inference = self._backend.infer(spikes)
+        return _Trip(window, closed_ns, spikes, encoded_ns, inference, now_ns())
+
+    def _compose(self, trip: _Trip) -> Decision:
+        """Judge the window, and say everything about it."""
+        window, spikes, inference = trip.window, trip.spikes, trip.inference
         faults = [inference.failure] if inference and inference.failure else []
         if window.overflow:
             faults.append(f"{window.overflow} events dropped: the window was full (window.max_events)")
-        potential = inference.potential if inference else None
-        answer, total = self._decider.judge(window.index, spikes.n_events if spikes else 0, potential)
-        published_ns = clock.now_ns()
-        status, reasons = schedule.status(closed_ns=closed_ns, now_ns=published_ns, admitted=admitted, faults=faults)
-        first_spike = inference.first_spike if inference else None
-        decision = Decision(
+        answered = inference if inference and inference.potential is not None else None
+        answer, total = self._decider.judge(
+            window.index, spikes.n_events if spikes else 0, answered.potential if answered else None
+        )
+        published_ns = self._clock.now_ns()
+        status, reasons = self._settings.schedule.status(
+            closed_ns=trip.closed_ns, now_ns=published_ns, admitted=inference is not None, faults=faults
+        )
+        first_spike = answered.first_spike if answered else None
+        return Decision(
             epoch=self._epoch, seq=self._seq, label=total.label, confidence=total.confidence,
-            status=status, reasons=reasons, backend=inference.backend if potential is not None and inference else None,
+            status=status, reasons=reasons, backend=answered.backend if answered else None,
             model=f"{self._manifest.name}@{self._manifest.version}", source=self.segment, t_us=window.t_end_us,
-            first_spike_step=int(np.min(first_spike)) if first_spike is not None else None,
+            first_spike_step=int(first_spike.min()) if first_spike is not None else None,
             window=WindowAnswer(
                 index=window.index, t_start_us=window.t_start_us, t_end_us=window.t_end_us,
                 events=spikes.n_events if spikes else len(window.events), label=answer.label,
@@ -168,20 +194,17 @@ class Pipeline:
                 label=total.label, confidence=total.confidence, weight=total.weight, windows=total.windows
             ),
             stamps=Stamps(
-                clock=clock.kind, closed_ns=closed_ns, encoded_ns=encoded_ns, inferred_ns=inferred_ns,
-                published_ns=published_ns,
+                clock=self._clock.kind, closed_ns=trip.closed_ns, encoded_ns=trip.encoded_ns,
+                inferred_ns=trip.inferred_ns, published_ns=published_ns,
             ),
         )  # fmt: skip
-        self._seq += 1
+
+    def _count(self, decision: Decision) -> None:
+        window = decision.window
         self.totals.add(
             windows=1, backward=window.backward, late=window.late, overflow=window.overflow, resets=window.resets,
-            out_of_bounds=spikes.out_of_bounds if spikes else 0, cropped=spikes.cropped if spikes else 0,
-            **{f"decisions_{status}": 1},
+            out_of_bounds=window.out_of_bounds, cropped=window.cropped, **{f"decisions_{decision.status}": 1},
         )  # fmt: skip
-        try:
-            self._sink(decision)
-        except FirstspikeError as error:
-            raise SinkError(error) from error
 
 
 class SinkError(Exception):

@@ -130,3 +130,10 @@ def test_the_callers_buffer_may_be_reused():
     buffer["t"] = 99
     (window,) = windower.flush()
     assert window.events["t"].tolist() == [1, 2, 3]
+
+
+def test_windows_over_many_arrays_keep_the_event_dtype():
+    windower = Windower(WindowSpec(kind="time", size=10, hop=5))
+    windows = [window for t in range(40) for window in windower.push(make_events([t]))]
+    assert {window.events.dtype for window in windows} == {EVENT}
+    assert len(windows) > 3

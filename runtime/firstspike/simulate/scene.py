@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from firstspike.errors import UsageError
 from firstspike.simulate import digits as pen
 from firstspike.simulate.dvs import Pixel, PixelArray, Raw, to_events
-from firstspike.types import Events
+from firstspike.types import Events, join
 
 SIDE = 34
 """Height and width of the sensor that the lengths of `Saccades` are meant for, pixels."""
@@ -135,9 +135,9 @@ def _slide(paper: NDArray[np.float32], x: float, y: float, height: int, width: i
     return rows[..., column : column + width] * (1 - share_x) + rows[..., column + 1 : column + width + 1] * share_x
 
 
-def digit_sequence(
+def digit_shows(
     digits: Iterable[int], seed: int, scene: Scene | None = None, pause_us: int = 200_000, hand: pen.Hand | None = None
-) -> Iterator[tuple[int, Events]]:
+) -> Iterator[tuple[int, Iterator[Events]]]:
     """Show one drawn digit after another to the same sensor.
 
     For each digit the sensor is held in reset while the paper is changed (`pause_us`, no events), then sees the
@@ -152,7 +152,8 @@ def digit_sequence(
         hand: how the digits are written; None for the default.
 
     Yields:
-        The digit, and its events with times that go on from the digit before; sorted by time.
+        The digit, and its events step by step of the simulation, with times that go on from the digit before; sorted by
+        time. The steps are made as they are asked for; those left over are skipped.
 
     Raises:
         UsageError: a digit cannot be drawn, or the pause is negative.
@@ -167,8 +168,13 @@ def digit_sequence(
     for digit in digits:
         strokes, width = pen.draw(digit, draws, hand)
         ink = pen.render(strokes, width, scene.image_side)
-        parts = [
-            to_events(raw, scene.height, scene.width) for raw in scene.watch(ink, array, float(start_us), length_us)
-        ]
-        yield digit, np.concatenate(parts)
+        yield digit, (to_events(raw, scene.height, scene.width) for raw in scene.watch(ink, array, start_us, length_us))
         start_us += length_us + pause_us
+
+
+def digit_sequence(
+    digits: Iterable[int], seed: int, scene: Scene | None = None, pause_us: int = 200_000, hand: pen.Hand | None = None
+) -> Iterator[tuple[int, Events]]:
+    """As `digit_shows`, with all events of a digit together."""
+    for digit, steps in digit_shows(digits, seed, scene, pause_us, hand):
+        yield digit, join(list(steps))

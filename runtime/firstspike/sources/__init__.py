@@ -23,7 +23,9 @@ Speed = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | Literal["ma
 class Stream(Protocol):
     """An open recording or camera: what it is, and its events in arrays of bounded size, in order of arrival."""
 
-    info: RecordingInfo
+    @property
+    def info(self) -> RecordingInfo:
+        """Sensor and geometry."""
 
     def __iter__(self) -> Iterator[Events]:
         """Yield arrays of dtype `EVENT`.

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from firstspike.simulate.scene import Scene, digit_sequence
+from firstspike.simulate.scene import Scene, digit_shows
 from firstspike.sources import Segment, Speed, Stream
 from firstspike.types import Events, RecordingInfo
 
@@ -39,8 +39,8 @@ class _Simulation:
     def __iter__(self) -> Iterator[Events]:
         digits = [int(digit) for digit in self.options.digits]
         shown = itertools.cycle(digits) if self.options.loop else digits
-        for _, events in digit_sequence(shown, self.options.seed, self.scene, self.options.pause_ms * 1000):
-            yield events
+        for _, steps in digit_shows(shown, self.options.seed, self.scene, self.options.pause_ms * 1000):
+            yield from steps
 
 
 class SimulatedSource:

@@ -1,19 +1,17 @@
-"""The integer TTFS network: its layers, its limits, and its file.
+"""The integer TTFS network: its layers and their shapes and times.
 
 Quartz (Lenz, Orchard, Sheik 2023) turns each layer of an ANN into two phases: the input phase, in which input
 spikes switch on currents, and the readout, in which a constant current turns the potential back into a time. This
-module holds the parameters only; `definition` says what they compute, step by step.
+module holds the parameters only; `definition` says what they compute, step by step, `limits` which networks are
+allowed, and `file` how they are stored.
 
 Tensors are (channels, height, width); weights are (out, in, kernel height, kernel width) or (out, in).
 """
 
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +83,18 @@ Layer = Conv | Dense | MaxPool | Flatten
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """A layer's time, in global steps: input phase `start` ≤ t < `end`, and `last`, when whoever is silent must spike.
+
+    An input that spikes at s has the activation `end` − s, an output that spikes at s the activation `last` − s.
+    """
+
+    start: int
+    end: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """A feed-forward TTFS network; the last layer must be weighted and gives the classes."""
 
@@ -104,6 +114,21 @@ class Network:
             shape = _shape_after(layer, shape, f"layer {number} ({type(layer).__name__})")
             out.append(shape)
         return out
+
+    def frames(self) -> list[Frame]:
+        """When each layer works, in order: one `Frame` a layer, in global steps.
+
+        A layer's input phase begins T_in before its inputs must have spiked, T_in being the steps of the weighted
+        layer before (`input_steps` for the first); pooling and flatten pass spikes on in the step in which they come.
+        """
+        start, end, frames = 0, self.input_steps, []
+        for layer in self.layers:
+            if isinstance(layer, Conv | Dense):
+                frames.append(Frame(start, end, end + layer.readout.steps))
+                start, end = end, end + layer.readout.steps
+            else:
+                frames.append(Frame(start, end, end))
+        return frames
 
 
 def _shape_after(layer: Layer, shape: Shape, name: str) -> Shape:
@@ -128,28 +153,3 @@ def _shape_after(layer: Layer, shape: Shape, name: str) -> Shape:
     if kh > height or kw > width:
         raise BundleError(f"{name}: kernel {kh}×{kw} is larger than its input {height}×{width}")
     return (out_channels, (height - kh) // layer.stride[0] + 1, (width - kw) // layer.stride[1] + 1)
-
-
-def save(network: Network, path: Path) -> None:
-    """Write the network as a NumPy archive: `network` holds JSON, `w<i>` and `b<i>` the parameters of layer i.
-
-    The same network always gives the same bytes.
-    """
-    layers: list[dict[str, Any]] = []
-    arrays: dict[str, NDArray[Any]] = {}
-    for number, layer in enumerate(network.layers):
-        entry: dict[str, Any] = {"kind": type(layer).__name__.lower()}
-        if isinstance(layer, Conv | Dense):
-            arrays[f"w{number}"], arrays[f"b{number}"] = layer.weights, layer.bias
-            entry |= {"steps": layer.readout.steps, "ramp": layer.readout.ramp, "rounding": layer.readout.rounding}
-        if isinstance(layer, Conv):
-            entry |= {"stride": layer.stride, "padding": layer.padding}
-        if isinstance(layer, MaxPool):
-            entry |= {"kernel": layer.kernel, "stride": layer.stride}
-        layers.append(entry)
-    head = {"schema": 1, "neuron": network.neuron, "input_shape": network.input_shape,
-            "input_steps": network.input_steps, "layers": layers}  # fmt: skip
-    text = np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, network=text, **arrays)
-    path.write_bytes(buffer.getvalue())

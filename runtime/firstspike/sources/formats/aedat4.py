@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+from xml.sax.saxutils import unescape
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def open(path: Path, options: Options, stats: Stats) -> tuple[RecordingInfo, Ite
         int(streams[sized[0]]["width"]),
         int(streams[sized[0]]["height"]),
         "header",
-        source[1].decode("utf-8", "replace") if source else None,
+        unescape(source[1].decode("utf-8", "replace")).strip() if source else None,
         tuple(notes),
     )
     return info, _events(path, decoder, chosen, start, stats)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from firstspike.sources.formats import _columns
 from firstspike.sources.formats._columns import Columns
-from firstspike.sources.formats._numbers import parse_integers
+from firstspike.sources.formats._numbers import parse_integers, seconds_to_us
 from firstspike.sources.formats._stream import (
     Options,
     Stats,
@@ -167,11 +167,9 @@ def _events(path: Path, layout: _Layout, stats: Stats) -> Iterator[Events]:
 
 def _parse(path: Path, layout: _Layout, lines: bytes, number: int) -> Iterator[Events]:
     """Yields the events of whole lines; on a fault those before it, and then a DataError that names the line."""
-    columns = layout.columns
-    table = parse_integers(lines, layout.delimiter.encode(), columns.count)
-    if table is not None and columns.scale == 1.0:
-        picked = [table[i] for i in (columns.t, columns.x, columns.y, columns.p)]
-        yield from split(_columns.make_events(picked, columns.scale, path))
+    fast = _fast(layout, lines)
+    if fast is not None:
+        yield from split(_columns.make_events(fast, 1.0, path))
         return
     try:
         yield from split(_slow(path, layout, lines))
@@ -181,6 +179,24 @@ def _parse(path: Path, layout: _Layout, lines: bytes, number: int) -> Iterator[E
             yield from split(_slow(path, layout, b"\n".join(lines.split(b"\n")[:good]) + b"\n"))
         what = lines.split(b"\n")[bad][:60].decode("utf-8", "replace").strip()
         raise data_error(path, f"has a line that is no event: event line {number + bad}, '{what}'") from None
+
+
+def _fast(layout: _Layout, lines: bytes) -> list[NDArray[np.int64]] | None:
+    """Times (µs), x, y and polarities of lines of integers, or of times in seconds with a decimal point."""
+    columns = layout.columns
+    separators = layout.delimiter.encode() * (columns.count - 1) + b"\n"
+    places = [columns.t, columns.x, columns.y, columns.p]
+    if columns.scale == 1.0:
+        parsed = parse_integers(lines, separators)
+        return None if parsed is None else [parsed[0][place] for place in places]
+    if columns.scale != 1e6:
+        return None
+    parsed = parse_integers(lines, separators[: columns.t] + b"." + separators[columns.t :])
+    if parsed is None:
+        return None
+    table, uniform = parsed
+    t = seconds_to_us(table[columns.t], table[columns.t + 1], uniform[columns.t + 1])
+    return None if t is None else [t, *(table[place + (place > columns.t)] for place in places[1:])]
 
 
 def _slow(path: Path, layout: _Layout, lines: bytes) -> Events:

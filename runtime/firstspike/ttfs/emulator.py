@@ -1,0 +1,115 @@
+"""The emulator: the network in native code, equal to `definition` in every spike of every neuron."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstspike.errors import BundleError, DataError, UnavailableError
+from firstspike.native import library
+from firstspike.ttfs.definition import Result
+from firstspike.ttfs.limits import check
+from firstspike.ttfs.network import Conv, Dense, Flatten, Layer, MaxPool, Network
+
+_NO_MEMORY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the output layer says; see `definition.Result`."""
+
+    potential: NDArray[np.int32]
+    """Shape (outputs,)."""
+    first_spike: NDArray[np.int32]
+    """Shape (outputs,): global steps."""
+
+
+class Emulator:
+    """One network, ready to run. For one thread at a time; distinct emulators are independent.
+
+    Args:
+        network: checked here (`limits.check`), and its bounds once more natively.
+
+    Raises:
+        BundleError: the network is not allowed.
+        UnavailableError: the native library is missing, or memory is.
+    """
+
+    def __init__(self, network: Network) -> None:
+        check(network)
+        self.network = network
+        self._shape = network.input_shape
+        self._shapes = network.shapes()
+        self._outputs = prod(self._shapes[-1])
+        self._lib = library()
+        self._handle = self._lib.fs_network_new(
+            int(network.neuron == "quartz"), *network.input_shape, network.input_steps
+        )
+        if not self._handle:
+            raise UnavailableError("no memory for the network: use a smaller one")
+        weakref.finalize(self, self._lib.fs_network_free, self._handle)
+        for layer in network.layers:
+            self._built(self._add(layer))
+        self._built(self._lib.fs_network_finish(self._handle))
+        self._run = self._lib.fs_network_run
+
+    def run(self, times: NDArray[np.uint8]) -> Answer:
+        """Run one inference.
+
+        Args:
+            times: `network.input_shape`, uint8: the step 0..input_steps at which each pixel spikes.
+
+        Raises:
+            DataError: `times` has another shape or dtype, or a spike after the input's last step.
+        """
+        return Answer(*self._infer(times, None))
+
+    def trace(self, times: NDArray[np.uint8]) -> Result:
+        """Run one inference and return every neuron's spike. Arguments and errors as `run`."""
+        spikes = np.empty(sum(map(prod, self._shapes)), np.int32)
+        potential, first_spike = self._infer(times, spikes.ctypes.data)
+        ends = np.cumsum([prod(shape) for shape in self._shapes])[:-1]
+        layers = (part.reshape(shape) for part, shape in zip(np.split(spikes, ends), self._shapes, strict=True))
+        return Result(tuple(layers), potential, first_spike)
+
+    def _infer(self, times: NDArray[np.uint8], trace: int | None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        if times.dtype != np.uint8 or times.shape != self._shape:
+            raise DataError(
+                f"input spikes are {times.dtype} of shape {times.shape}, the network takes uint8 of {self._shape}"
+            )
+        if not times.flags.c_contiguous:
+            times = np.ascontiguousarray(times)
+        answer = np.empty((2, self._outputs), np.int32)
+        at = answer.ctypes.data
+        if self._run(self._handle, times.ctypes.data, at, at + 4 * self._outputs, trace):
+            raise DataError(f"{self._error()} ({self.network.input_steps}): encode with the network's number of steps")
+        return answer[0], answer[1]
+
+    def _add(self, layer: Layer) -> int:
+        lib, handle = self._lib, self._handle
+        match layer:
+            case Flatten():
+                return int(lib.fs_network_add_flatten(handle))
+            case MaxPool():
+                return int(lib.fs_network_add_maxpool(handle, *layer.kernel, *layer.stride))
+        weights, bias = np.ascontiguousarray(layer.weights), np.ascontiguousarray(layer.bias)
+        parameters = (handle, weights.ctypes.data, bias.ctypes.data, weights.shape[0])
+        readout = (layer.readout.steps, layer.readout.ramp, layer.readout.rounding)
+        if isinstance(layer, Dense):
+            return int(lib.fs_network_add_dense(*parameters, *readout))
+        assert isinstance(layer, Conv)  # noqa: S101  (narrows the type: no other kind is left)
+        kernel = layer.weights.shape[2:]
+        return int(lib.fs_network_add_conv(*parameters, *kernel, *layer.stride, *layer.padding, *readout))
+
+    def _built(self, code: int) -> None:
+        if code == _NO_MEMORY:
+            raise UnavailableError("no memory for the network: use a smaller one")
+        if code:
+            raise BundleError(self._error())
+
+    def _error(self) -> str:
+        return str(self._lib.fs_network_error(self._handle).decode())

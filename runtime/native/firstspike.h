@@ -1,0 +1,71 @@
+/* The C interface of libfirstspike: everything that Python calls. Plain C types, no exceptions, no Python.
+ *
+ * Whenever a signature here changes, raise fs_abi_version() and ABI_VERSION in runtime/firstspike/native.py together.
+ */
+#ifndef FIRSTSPIKE_H
+#define FIRSTSPIKE_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#define FS_API __attribute__((visibility("default")))
+
+FS_API int fs_abi_version(void);
+
+/* One event, as the dtype EVENT in runtime/firstspike/types.py. */
+typedef struct {
+  int64_t t;     /* µs */
+  uint16_t x, y; /* pixels */
+  uint8_t p;     /* not 0: ON */
+  uint8_t padding[3];
+} fs_event;
+
+/* Results of the functions below that return int. */
+enum { FS_OK = 0, FS_REFUSED = 1, FS_NO_MEMORY = 2 };
+
+/* ---- Encoding: a window of events to one spike time a pixel. -------------------------------------------------- */
+
+typedef struct fs_encoder fs_encoder;
+
+/* columns[sensor_width] and rows[sensor_height] give each sensor coordinate's place in the model, -1 where cropped.
+ * channels: 1 merges the polarities, 2 is OFF then ON. first: 0 counts events (count_scale of them are p = 1), 1 takes
+ * the first one's time. NULL: a value is out of range, or no memory. The tables are copied. */
+FS_API fs_encoder *fs_encoder_new(int first, int channels, int height, int width, int steps, int count_scale,
+                                  int sensor_width, int sensor_height, const int32_t *columns, const int32_t *rows);
+FS_API void fs_encoder_free(fs_encoder *encoder);
+
+/* Writes channels*height*width spike times to `times`, and to `counts` how many of the events fell onto the model, were
+ * outside the sensor, and were cropped. t_start < t_end. An encoder serves one thread at a time. */
+FS_API void fs_encode(fs_encoder *encoder, const fs_event *events, int64_t n, int64_t t_start, int64_t t_end,
+                      uint8_t *times, int64_t counts[3]);
+
+/* ---- The network: runtime/firstspike/ttfs/definition.py says what it computes. -------------------------------- */
+
+typedef struct fs_network fs_network;
+
+/* Build: new, add each layer in order, finish; then run any number of times. Weights are copied. On FS_REFUSED
+ * fs_network_error() names the fault. A network serves one thread at a time; distinct ones are independent. */
+FS_API fs_network *fs_network_new(int quartz, int channels, int height, int width, int input_steps);
+FS_API int fs_network_add_conv(fs_network *network, const int8_t *weights, const int16_t *bias, int outputs,
+                               int kernel_height, int kernel_width, int stride_y, int stride_x, int padding_y,
+                               int padding_x, int steps, int ramp, int rounding);
+FS_API int fs_network_add_dense(fs_network *network, const int8_t *weights, const int16_t *bias, int outputs, int steps,
+                                int ramp, int rounding);
+FS_API int fs_network_add_maxpool(fs_network *network, int kernel_height, int kernel_width, int stride_y, int stride_x);
+FS_API int fs_network_add_flatten(fs_network *network);
+FS_API int fs_network_finish(fs_network *network);
+FS_API const char *fs_network_error(const fs_network *network);
+FS_API void fs_network_free(fs_network *network);
+
+/* times: channels*height*width, each at most input_steps (otherwise FS_REFUSED, and nothing is written).
+ * potential, first_spike: one for each output neuron. trace: NULL, or room for every layer's spike steps, layer after
+ * layer, each (channels, height, width). Allocates nothing. */
+FS_API int fs_network_run(fs_network *network, const uint8_t *times, int32_t *potential, int32_t *first_spike,
+                          int32_t *trace);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
