@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,18 @@ def firstspike(*arguments, timeout=60, stdout=subprocess.PIPE, environment=None,
         [sys.executable, "-m", "firstspike", *map(str, arguments)], stdout=stdout, stderr=subprocess.PIPE, text=True,
         timeout=timeout, check=False, env=os.environ | (environment or {}), cwd=cwd,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def started(*arguments, environment=None, **options):
+    """A command that runs beside the test; it does not outlive it."""
+    argv = [sys.executable, "-m", "firstspike", *map(str, arguments)]
+    child = subprocess.Popen(argv, text=True, env=os.environ | (environment or {}), **options)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def complained(done, code, *parts):

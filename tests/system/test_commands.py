@@ -7,12 +7,11 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from tests.support.program import ROOT, complained, firstspike
+from tests.support.program import ROOT, complained, firstspike, started
 
 from firstspike.client import Subscriber
 
@@ -63,14 +62,11 @@ def test_replay_takes_its_time(recording):
 
 
 def test_replay_loops_until_it_is_stopped(recording):
-    child = subprocess.Popen(
-        [sys.executable, "-m", "firstspike", "replay", recording, "--loop", "--json", "--speed", "max"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    seqs = [json.loads(child.stdout.readline())["seq"] for _ in range(100)]
+    with started("replay", recording, "--loop", "--json", "--speed", "max", stdout=subprocess.PIPE) as child:
+        seqs = [json.loads(child.stdout.readline())["seq"] for _ in range(100)]
+        child.terminate()
+        child.communicate(timeout=10)
     assert seqs == list(range(100))
-    child.terminate()
-    child.communicate(timeout=10)
     assert child.returncode == 0
 
 
@@ -91,41 +87,37 @@ def test_evaluate(tmp_path):
 
 def test_the_daemon_publishes_what_a_subscriber_receives(recording, tmp_path):
     endpoint = f"ipc://{tmp_path}/p"
-    daemon = subprocess.Popen(
-        [sys.executable, "-m", "firstspike", "run", "--config", CONFIG, "--set", "source.kind=recording",
-         "--set", f'source.recording.paths=["{recording}"]', "--set", f"publish.endpoint={endpoint}",
-         "--set", "publish.wait_for_subscriber_s=20", "--set", "source.recording.speed=max",
-         "--set", "clock.kind=virtual"],
-        stderr=subprocess.PIPE, text=True,
+    settings = (
+        "source.kind=recording", f'source.recording.paths=["{recording}"]', f"publish.endpoint={endpoint}",
+        "publish.wait_for_subscriber_s=20", "source.recording.speed=max", "clock.kind=virtual",
     )  # fmt: skip
-    watch = firstspike("watch", endpoint, "--until-stop", "--json", "--timeout", "30")
-    _, log = daemon.communicate(timeout=20)
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    with started("run", "--config", CONFIG, *arguments, stderr=subprocess.PIPE) as daemon:
+        watch = firstspike("watch", endpoint, "--until-stop", "--json", "--timeout", "30")
+        _, log = daemon.communicate(timeout=20)
     assert (daemon.returncode, watch.returncode) == (0, 0), log
     received = [json.loads(line) for line in watch.stdout.splitlines()]
     decisions = [message for message in received if message["schema"] == "firstspike.decision/1"]
-    replayed = [
-        json.loads(line) for line in firstspike("replay", recording, "--json", "--speed", "max").stdout.splitlines()
-    ]
-    assert decisions == replayed
+    replayed = firstspike("replay", recording, "--json", "--speed", "max").stdout
+    assert decisions == [json.loads(line) for line in replayed.splitlines()]
     assert received[-1]["state"] == "stopping"
     assert received[-1]["counters"]["windows"] == len(decisions)
 
 
 def test_the_reference_configuration_runs_as_it_is(tmp_path):
-    daemon = subprocess.Popen(
-        [sys.executable, "-m", "firstspike", "run", "--config", CONFIG], stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"RUNTIME_DIRECTORY": str(tmp_path)}, cwd=tmp_path,
-    )  # fmt: skip
-    with Subscriber(f"ipc://{tmp_path}/firstspike.pub") as subscriber:
-        message = subscriber.receive(20)
-        assert message is not None
-        assert message.backend == "emulator"
-        assert message.stamps.closed_ns <= message.stamps.inferred_ns <= message.stamps.published_ns
-        deadline = time.monotonic() + 5
-        while subscriber.snapshot().health.state != "running":  # it follows the state at once, but in another thread
-            assert time.monotonic() < deadline
-    daemon.send_signal(signal.SIGTERM)
-    _, log = daemon.communicate(timeout=10)
+    environment = {"RUNTIME_DIRECTORY": str(tmp_path)}
+    options = {"environment": environment, "cwd": tmp_path, "stderr": subprocess.PIPE}
+    with started("run", "--config", CONFIG, **options) as daemon:
+        with Subscriber(f"ipc://{tmp_path}/firstspike.pub") as subscriber:
+            message = subscriber.receive(20)
+            assert message is not None
+            assert message.backend == "emulator"
+            assert message.stamps.closed_ns <= message.stamps.inferred_ns <= message.stamps.published_ns
+            deadline = time.monotonic() + 5
+            while subscriber.snapshot().health.state != "running":  # it follows at once, but in another thread
+                assert time.monotonic() < deadline
+        daemon.send_signal(signal.SIGTERM)
+        _, log = daemon.communicate(timeout=10)
     assert daemon.returncode == 0, log
     assert "Traceback" not in log
 
@@ -181,14 +173,12 @@ def test_files_that_cannot_be_replayed_do_not_keep_the_others_from_it(recording,
 
 
 def test_a_closed_standard_output(recording):
-    child = subprocess.Popen(
-        [sys.executable, "-m", "firstspike", "replay", recording, "--loop", "--speed", "max"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with child:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with started("replay", recording, "--loop", "--speed", "max", **pipes) as child:
         child.stdout.readline()
         child.stdout.close()
-        log = child.stderr.read()
+        child.stdout = None
+        _, log = child.communicate(timeout=10)
     assert child.returncode == os.EX_IOERR
     assert "standard output was closed" in log
     assert "Traceback" not in log
@@ -209,30 +199,27 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
 
 
 def test_stopping_by_ctrl_c_is_no_fault(recording):
-    child = subprocess.Popen(
-        [sys.executable, "-m", "firstspike", "replay", recording, "--loop", "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    child.stdout.readline()
-    child.send_signal(signal.SIGINT)
-    _, log = child.communicate(timeout=10)
-    assert child.returncode == 0
-    assert "Traceback" not in log
+    # A terminal sends the signal to the whole group: the decoder's process gets it too.
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    for _ in range(3):
+        with started("replay", recording, "--loop", "--json", **options) as child:
+            child.stdout.readline()
+            os.killpg(child.pid, signal.SIGINT)
+            _, log = child.communicate(timeout=10)
+        assert child.returncode == 0, log
+        assert "ERROR" not in log
+        assert "Traceback" not in log
 
 
 def test_a_killed_daemon_leaves_no_process_behind(recording):
-    child = subprocess.Popen(
-        [sys.executable, "-m", "firstspike", "replay", recording, "--loop", "--json", "--speed", "1"],
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
-    child.stdout.readline()
-    tasks = Path(f"/proc/{child.pid}/task").iterdir()
-    children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
-    assert children
-    child.kill()
-    child.wait()
-    child.stdout.close()
-    deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    with started("replay", recording, "--loop", "--json", stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        tasks = Path(f"/proc/{child.pid}/task").iterdir()
+        children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+        assert children
+        child.kill()
+        child.wait()
+        deadline = time.monotonic() + 5
+        while any(Path(f"/proc/{pid}").exists() for pid in children):
+            assert time.monotonic() < deadline, "the decoder outlived the daemon"
+            time.sleep(0.05)

@@ -1,17 +1,12 @@
 """The emulator equals the definition in every spike of every neuron."""
 
-import threading
-from dataclasses import replace
 
 import numpy as np
-import pytest
 from hypothesis import event, given, settings
+from tests.unit.networks import cases
 
-from firstspike.errors import BundleError, DataError
 from firstspike.ttfs import definition
 from firstspike.ttfs.emulator import Emulator
-from firstspike.ttfs.network import Dense, Flatten, Network, Readout
-from tests.unit.networks import cases, lenet
 
 
 def assert_equal(network, times):

@@ -22,6 +22,7 @@ from firstspike.errors import DataError, FirstspikeError, OutputError
 from firstspike.types import Events
 
 _TRACK = 0
+_MAGIC_BYTES = len(b"#!AER-DAT4.0\r\n")
 _CHUNK = 65_536
 _MAX_SIDE = 32_767
 
@@ -130,11 +131,36 @@ def _description(width: int, height: int, source: str) -> list[Any]:
 
 
 def _check(temporary: Path, target: Path, count: int) -> None:
-    """OutputError unless the file's own table of packets counts every event."""
+    """OutputError unless the file's own table of packets is whole, to its last byte, and counts every event."""
     with _output_errors(target), faery.aedat.Decoder(temporary) as decoder:
-        found = sum(packet.elements_count for packet in decoder.file_data_definitions())
-    if found != count:
-        raise OutputError(f"{target} cannot be written: only {found:,} of {count:,} events reached the disk")
+        packets = decoder.file_data_definitions()
+    found = sum(packet.elements_count for packet in packets)
+    with temporary.open("rb") as file:
+        file.seek(_MAGIC_BYTES)
+        header = _MAGIC_BYTES + 4 + int.from_bytes(file.read(4), "little")
+        file.seek(max((packet.byte_offset + packet.size for packet in packets), default=header))
+        whole = _is_lz4_frame(file.read())
+    if found != count or not whole:
+        raise OutputError(f"{target} cannot be written: not all of its {count:,} events reached the disk")
+
+
+def _is_lz4_frame(data: bytes) -> bool:
+    """Whether the bytes are one LZ4 frame, from its magic number to its end mark and checksum.
+
+    Source: «LZ4 Frame Format Description» 1.6, which the table of packets is compressed with.
+    """
+    if len(data) < 7 or data[:4] != b"\x04\x22\x4d\x18":
+        return False
+    flags = data[4]
+    block_sum, size, content_sum, dictionary = flags >> 4 & 1, flags >> 3 & 1, flags >> 2 & 1, flags & 1
+    position = 7 + 8 * size + 4 * dictionary
+    while position + 4 <= len(data):
+        block = int.from_bytes(data[position : position + 4], "little") & 0x7FFFFFFF
+        position += 4
+        if block == 0:
+            return position + 4 * content_sum == len(data)
+        position += block + 4 * block_sum
+    return False
 
 
 def _make_durable(temporary: Path, target: Path) -> None:

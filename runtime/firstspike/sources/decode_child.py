@@ -107,11 +107,12 @@ def _serve(request: dict[str, Any], output: _Output) -> None:
 def main() -> None:
     """Serves requests until standard input ends. Arguments: the parent's pid, the memory limit in bytes."""
     _die_with_parent(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
     output = _Output(_own_output())
     _limit(int(sys.argv[2]))
     output.send_json(frames.HELLO, {"protocol": frames.PROTOCOL, "pid": os.getpid()})
     # BrokenPipeError: the parent closed its end and wants nothing more.
-    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+    with contextlib.suppress(BrokenPipeError):
         for line in sys.stdin.buffer:
             _serve(json.loads(line), output)
 

@@ -13,7 +13,6 @@ sends garbage becomes one DataError that names the file; the next `open` starts 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from firstspike import errors
 from firstspike.errors import DataError, UnavailableError
@@ -43,6 +43,24 @@ class RecordingStats:
     """Bytes at the end that make up no whole event."""
     notes: tuple[str, ...]
     """Sentences for the user: what was ignored, what was assumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """The child's error, and how it is raised here."""
+
+    kind: str
+    text: str
+
+    def exception(self, path: Path) -> errors.FirstspikeError:
+        known = getattr(errors, self.kind, None)
+        if isinstance(known, type) and issubclass(known, errors.FirstspikeError):
+            return known(self.text)
+        return DataError(f"{path} could not be decoded: the decoder {self.text}")
+
+
+# A child whose memory is corrupt may send anything, also as JSON.
+_INFO, _STATS, _FAILURE = TypeAdapter(RecordingInfo), TypeAdapter(RecordingStats), TypeAdapter(_Failure)
 
 
 class Recording:
@@ -81,22 +99,25 @@ class Recording:
                 if kind == frames.EVENTS:
                     yield np.frombuffer(body, EVENT)
                 elif kind == frames.STATS:
-                    self._finish(json.loads(bytes(body)))
+                    self._stats = _STATS.validate_json(bytes(body))
+                    self._finish()
                 elif kind == frames.FAILURE:
-                    self._child = None
-                    self._owner.release(self)
-                    raise _failure(self._path, json.loads(bytes(body)))
+                    failure = _FAILURE.validate_json(bytes(body))
+                    self._finish()
+                    raise failure.exception(self._path)
                 elif kind != frames.TICK:
                     raise ChildFailedError("sent a frame out of turn")  # noqa: TRY301 handled with the others
-            except (ChildFailedError, ValueError) as error:
+            except ValueError as error:
+                self.close()
+                what = "sent what is no frame: its memory may be corrupt"
+                raise DataError(f"{self._path} could not be decoded: the decoder {what}") from error
+            except ChildFailedError as error:
                 self.close()
                 raise DataError(f"{self._path} could not be decoded: the decoder {error}") from error
 
-    def _finish(self, value: dict[str, Any]) -> None:
+    def _finish(self) -> None:
         self._child = None
         self._owner.release(self)
-        value["notes"] = tuple(value["notes"])
-        self._stats = RecordingStats(**value)
 
     def close(self) -> None:
         """Gives the recording up; a child that is in the middle of it is ended."""
@@ -111,14 +132,6 @@ class Recording:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _failure(path: Path, value: dict[str, str]) -> Exception:
-    """The child's error as an exception of this process."""
-    known = getattr(errors, value.get("kind", ""), None)
-    if isinstance(known, type) and issubclass(known, errors.FirstspikeError):
-        return known(value["text"])
-    return DataError(f"{path} could not be decoded: the decoder {value.get('text', 'failed')}")
 
 
 class DecoderProcess:
@@ -191,16 +204,14 @@ class DecoderProcess:
         while kind == frames.TICK:
             kind, body = child.receive()
         try:
-            value = json.loads(bytes(body)) if kind in (frames.INFO, frames.FAILURE) else None
-            if kind == frames.INFO and value is not None:
-                value["notes"] = tuple(value["notes"])
-                self._current = Recording(self, child, path, RecordingInfo(**value))
+            if kind == frames.INFO:
+                self._current = Recording(self, child, path, _INFO.validate_json(bytes(body)))
                 return self._current
-        except (ValueError, TypeError, KeyError) as error:
+            if kind == frames.FAILURE:
+                raise _FAILURE.validate_json(bytes(body)).exception(path)
+        except ValueError as error:
             raise ChildFailedError("sent what is no frame: its memory may be corrupt") from error
-        if value is None:
-            raise ChildFailedError("sent a frame out of turn")
-        raise _failure(path, value)
+        raise ChildFailedError("sent a frame out of turn")
 
     def _start(self) -> Child:
         try:

@@ -63,10 +63,10 @@ def parse_header(head: bytes) -> Header:
 
 def evt_version(header: Header) -> str | None:
     """The encoding of a RAW file: `2`, `2.1`, `3`; None where the header does not say."""
-    match = re.match(r"(?:evt)?(\d(?:\.\d)?)", header.fields.get("format", header.fields.get("evt", "")).lower())
+    match = re.match(r"(?:evt)?(\d)\.?(\d?)(?!\d)", header.fields.get("format", header.fields.get("evt", "")).lower())
     if match is None:
         return None
-    return match[1].removesuffix(".0")
+    return match[1] if match[2] in ("", "0") else f"{match[1]}.{match[2]}"
 
 
 def format_option(header: Header, key: str) -> str | None:

@@ -23,6 +23,8 @@ _OVERFLOW_ROW = 240
 _OVERFLOW_US = 1 << 13
 _NMNIST = 34
 _SAMPLE = 2000
+_MEDIAN_STEP_US = 50_000
+"""Above 20 events a second, as every recording of something has."""
 
 
 def _fields(block: bytes) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -48,7 +50,7 @@ def sniff(head: bytes, path: Path) -> float:
         return 0.5 if named and len(head) % _RECORD == 0 and (steps >= 0).all() else 0.0
     falls = np.count_nonzero((steps < 0) & (steps > -(1 << 22))) / len(steps)
     leaps = np.count_nonzero(steps > 1 << 20) / len(steps)
-    if falls > 0.02 or leaps > 0.02 or not steps.any():
+    if falls > 0.02 or leaps > 0.02 or not 0 <= np.median(steps) <= _MEDIAN_STEP_US or not steps.any():
         return 0.0
     return 0.9 if named else 0.4
 

@@ -56,7 +56,8 @@ class Evt3:
         self.high: int | None = None  # unwrapped, in units of 4,096 µs
         self.low = 0
         self.row: int | None = None
-        self.base = 0  # payload of the last VECT_BASE_X, its column advanced by the vectors since
+        self.column = 0  # of the last VECT_BASE_X, advanced by the vectors since; modulo 65,536
+        self.polarity = 0
 
     def __call__(self, words: NDArray[np.uint16]) -> Events:
         """Returns the events of a block of words (shape (n,), uint16)."""
@@ -116,22 +117,20 @@ class Evt3:
         kind_, load_ = kind[where], load[where]
         single = kind_ == _ADDR_X
         is_base = kind == _BASE_X
-        bases = np.concatenate((np.array([self.base], np.int32), load[is_base]))
-        place = _forward(is_base)
+        columns = np.concatenate((np.array([self.column], np.int32), load[is_base] & 0x7FF))
+        polarities = np.concatenate((np.array([self.polarity], np.int32), load[is_base] >> 11))
         step = np.where(kind_ == _VECT_12, 12, np.where(kind_ == _VECT_8, 8, 0)).astype(np.int32)
         advanced = np.cumsum(step, dtype=np.int32)
         before = np.searchsorted(where, np.flatnonzero(is_base))  # event words before each base
         total = np.concatenate((np.zeros(1, np.int32), advanced))
         at_base = np.concatenate((np.zeros(1, np.int32), total[before]))
-        here = place[where]
-        column = (bases[here] & 0x7FF) + total[:-1] - at_base[here]
+        here = _forward(is_base)[where]
+        column = columns[here] + total[:-1] - at_base[here]
         x = np.where(single, load_ & 0x7FF, column)
-        p = (np.where(single, load_, bases[here]) >> 11 & 1).astype(np.uint8)
+        p = np.where(single, load_ >> 11, polarities[here]).astype(np.uint8)
         mask = np.where(single, 1, np.where(kind_ == _VECT_8, load_ & 0xFF, load_))
-        last = int(bases[-1])
-        column_after = (last & 0x7FF) + int(total[-1]) - int(at_base[-1])
-        # A column past 11 bits would run into the polarity's bit: no sensor is that wide.
-        self.base = last & 0x800 | min(column_after, 0x7FF)
+        self.column = int(columns[-1] + total[-1] - at_base[-1]) & 0xFFFF
+        self.polarity = int(polarities[-1])
         return x, p, mask
 
 
