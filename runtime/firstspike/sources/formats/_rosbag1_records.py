@@ -80,7 +80,7 @@ class Slice(Source):
     def __init__(self, file: BinaryIO, start: int, end: int, stats: Stats) -> None:
         super().__init__(stats)
         self.start = start
-        self.end = end
+        self.end = max(start, end)  # a file shorter than its own magic has nothing after it
         self._file = file
         self._next = start
 
