@@ -1,5 +1,6 @@
 """The emulator equals the definition in every spike of every neuron."""
 
+
 import numpy as np
 from hypothesis import event, given, settings
 from tests.unit.networks import cases

@@ -1,4 +1,4 @@
-"""A start for a new back end: copy it to `<kind>.py` beside it, and set `[backend] kind = "<kind>"`. Nothing else changes.
+"""A start for a new back end: copy it to `<kind>.py` beside it and set `[backend] kind`. Nothing else changes.
 
 It works as it stands: a back end whose device is never there. A vendor's SDK must not be imported here: it belongs in
 a process of its own.
@@ -13,7 +13,7 @@ from firstspike.types import Inference, Spikes
 
 
 class Options(BaseModel):
-    """`[backend.<kind>]`: every key with its type, limits and default. `extra="forbid"` makes a misspelt key an error."""
+    """`[backend.<kind>]`: every key with its type, limits and default. `forbid` makes a misspelt key an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,7 +26,7 @@ class AbsentBackend:
     name = "absent"
 
     def __init__(self, options: Options, bundle: Bundle) -> None:
-        # Load the bundle's file here: bundle.path("ttfs"), bundle.path("ann"). BundleError if this back end cannot run it.
+        # Load bundle.path("ttfs") or bundle.path("ann") here; BundleError if this back end cannot run it.
         self._reason = f"device {options.device!r} is not there for model {bundle.manifest.name}"
 
     def infer(self, spikes: Spikes) -> Inference:

@@ -18,7 +18,7 @@ from firstspike.types import EVENT, Events, RecordingInfo
 
 
 class Options(BaseModel):
-    """`[source.<kind>]`: every key with its type, limits and default. `extra="forbid"` makes a misspelt key an error."""
+    """`[source.<kind>]`: every key with its type, limits and default. `forbid` makes a misspelt key an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
