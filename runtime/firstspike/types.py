@@ -38,7 +38,8 @@ class RecordingInfo:
     """What a recording says of itself before its events are read."""
 
     format: str
-    """`aedat2`, `aedat3`, `aedat4`, `evt2`, `evt2.1`, `evt3`, `dat`, `es`, `atis`, `csv` or `npz`."""
+    """`aedat2`, `aedat3`, `aedat4`, `evt2`, `evt2.1`, `evt3`, `dat`, `es`, `atis`, `csv`, `npz`, `rosbag1` or
+    `rosbag2`."""
     width: int
     """Pixels."""
     height: int

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from firstspike.errors import DataError, NoInputError, UsageError
+from firstspike.sources.formats._rosbag2_files import bag_files
 from firstspike.sources.formats._stream import Options, Stats, data_error
 from firstspike.types import Events, RecordingInfo
 
@@ -26,11 +27,11 @@ PLAUSIBLE = 0.2
 """Below this confidence a format is not taken."""
 
 _UNSUPPORTED = (
-    (b"#ROSBAG V2.0", "a ROS 1 bag", "rosbags or event_camera_py"),
-    (b"SQLite format 3\0", "an SQLite file, as ROS 2 bags (.db3) are", "rosbags or event_camera_py"),
-    (b"\x89MCAP0\r\n", "an MCAP file, as ROS 2 bags are", "rosbags or event_camera_py"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "h5py"),
-    (b"#!AER-DAT3.0", "an AEDAT 3.0 file", "cAER, which rewrites it as AEDAT 3.1"),
+    (b"#ROSBAG V1", "a ROS 1 bag of version 1", "to version 2.0 with `rosbag fix`"),
+    (b"\x89MCAP0\r\n", "a ROS 2 bag in MCAP", "to SQLite with `rosbags-convert --dst-storage sqlite3`"),
+    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", "with `zstd -d`"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "to AEDAT4, RAW or CSV with h5py"),
+    (b"#!AER-DAT3.0", "an AEDAT 3.0 file", "with cAER, which rewrites it as AEDAT 3.1"),
 )
 
 
@@ -55,11 +56,17 @@ def formats() -> dict[str, Format]:
 
 
 def _read_head(path: Path) -> bytes:
-    """Returns the file's first bytes; NoInputError or DataError where it is not a readable, filled, regular file."""
+    """Returns the first bytes of the file, or of the first file of a ROS 2 bag, which is a folder.
+
+    Raises:
+        NoInputError: It is not a readable, regular file.
+        DataError: It is empty.
+    """
     try:
         if path.is_dir():
-            hint = ", which looks like a ROS 2 bag, not supported yet" if (path / "metadata.yaml").exists() else ""
-            raise NoInputError(f"{path} is a folder{hint}: name a recording file")
+            if files := bag_files(path):
+                return _read_head(files[0])
+            raise NoInputError(f"{path} is a folder and no ROS 2 bag: name a recording file")
         if not path.exists():
             raise NoInputError(f"{path} does not exist: check the path")
         if not path.is_file():
@@ -83,9 +90,9 @@ def detect(path: Path) -> str:
         DataError: The file is empty or of no known format.
     """
     head = _read_head(path)
-    for magic, what, tool in _UNSUPPORTED:
+    for magic, what, fix in _UNSUPPORTED:
         if head.startswith(magic):
-            raise DataError(f"{path} is {what}, which is not supported: convert it to AEDAT4, RAW or CSV with {tool}")
+            raise DataError(f"{path} is {what}, which is not supported: convert it {fix}")
     scores = {name: module.sniff(head, path) for name, module in formats().items()}
     best = max(scores, key=lambda name: scores[name])
     if scores[best] < PLAUSIBLE:
@@ -117,6 +124,8 @@ def open_recording(path: Path, options: Options, stats: Stats) -> tuple[Recordin
         raise UsageError(f"format '{name}' is unknown: use one of {', '.join(formats())}")
     else:
         _read_head(path)
+    if path.is_dir() and name != "rosbag2":
+        raise NoInputError(f"{path} is a folder: name a file of the format {name}")
     info, events = formats()[name].open(path, options, stats)
     if options.width is not None and options.height is not None:
         info = replace(info, width=options.width, height=options.height, geometry_from="given")
