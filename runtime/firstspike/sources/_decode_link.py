@@ -12,6 +12,8 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
+
 from firstspike.sources import _decode_frames as frames
 from firstspike.types import EVENT
 
@@ -82,25 +84,27 @@ class Child:
         return kind, self._exactly(length, deadline)
 
     def _exactly(self, size: int, deadline: float) -> memoryview:
-        body = memoryview(bytearray(size))
+        # Fresh memory, which the caller keeps; not cleared first, as a bytearray would be.
+        body = np.empty(size, np.uint8).data
         have = 0
         while have < size:
-            wait = deadline - time.monotonic()
-            if wait <= 0:
-                raise ChildFailedError(f"made no progress for {self.progress_s:g} s")
-            ready = dict(self.poll.poll(wait * 1000))
-            if self.errors in ready:
-                self._drain()
-            if self.output not in ready:
-                continue
             try:
                 got = os.readv(self.output, [body[have:]])
             except BlockingIOError:
+                self._wait(deadline)
                 continue
             if got == 0:
                 raise ChildFailedError(self._obituary())
             have += got
         return body
+
+    def _wait(self, deadline: float) -> None:
+        """Waits until the child has written something, be it to standard error."""
+        wait = deadline - time.monotonic()
+        if wait <= 0:
+            raise ChildFailedError(f"made no progress for {self.progress_s:g} s")
+        if any(fd == self.errors for fd, _ in self.poll.poll(wait * 1000)):
+            self._drain()
 
     def _drain(self) -> None:
         """Keeps the last of what the child writes to standard error, in bounded memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,46 @@ def split(events: Events) -> Iterator[Events]:
     """Yields the array in pieces of at most MAX_EVENTS; nothing for an empty one."""
     for start in range(0, len(events), MAX_EVENTS):
         yield events[start : start + MAX_EVENTS]
+
+
+def gather(records: Iterable[memoryview]) -> Iterator[Events]:
+    """Collects events into arrays of MAX_EVENTS, so that small packets do not cost a message each.
+
+    An error of `records` goes on after the events before it.
+
+    Args:
+        records: Bytes in the layout of EVENT, whole events at a time; anything other than 0 in `p` is taken as 1.
+    """
+    batch, filled = _room(), 0
+    try:
+        for data in records:
+            while len(data):
+                part = data[: len(batch) - filled]
+                batch[filled : filled + len(part)] = part
+                filled += len(part)
+                data = data[len(part) :]  # noqa: PLW2901 what is left of it
+                if filled == len(batch):
+                    yield _whole(batch)
+                    batch, filled = _room(), 0
+    except DataError:
+        if filled:
+            yield _whole(batch[:filled])
+        raise
+    if filled:
+        yield _whole(batch[:filled])
+
+
+def _room() -> memoryview:
+    return np.empty(MAX_EVENTS * EVENT.itemsize, np.uint8).data
+
+
+def _whole(batch: memoryview) -> Events:
+    """The bytes as events, with a polarity of 0 or 1 and nothing in the padding."""
+    events = np.frombuffer(batch, EVENT)
+    tail = events.view("<u4")[3::4]
+    if (tail > 1).any():
+        tail[:] = (tail & 0xFF) != 0
+    return events
 
 
 class Unwrap:
