@@ -32,6 +32,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "fs_network_add_maxpool": (c_int, [c_void_p] + [c_int] * 4),
     "fs_network_add_flatten": (c_int, [c_void_p]),
     "fs_network_finish": (c_int, [c_void_p]),
+    "fs_network_kernels": (c_int, [c_void_p, c_int]),
     "fs_network_error": (c_char_p, [c_void_p]),
     "fs_network_free": (None, [c_void_p]),
     "fs_network_run": (c_int, [c_void_p] * 5),
