@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import event, given, settings
+from tests.unit.networks import cases, lenet
 
 from firstspike.errors import BundleError, DataError, UnavailableError
 from firstspike.native import library
 from firstspike.ttfs import definition, emulator
 from firstspike.ttfs.emulator import Emulator
 from firstspike.ttfs.network import Conv, Dense, Flatten, MaxPool, Network, Readout
-from tests.unit.networks import cases, lenet
 
 NONE, ONE = (0, 0), (1, 1)
 
@@ -166,9 +166,8 @@ def test_distinct_emulators_in_threads():
 
     def work(k):
         emulated = Emulator(lenet("quartz"))
-        for _ in range(50):
-            if not np.array_equal(emulated.run(times[k]).potential, expected[k]):
-                wrong.append(k)
+        answers = [emulated.run(times[k]).potential for _ in range(50)]
+        wrong.extend(k for answer in answers if not np.array_equal(answer, expected[k]))
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
     for thread in threads:
