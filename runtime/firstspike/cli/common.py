@@ -14,6 +14,9 @@ from firstspike.messages import Counters, Decision
 
 DEFAULT_MODEL = "nmnist"
 BAR = 20
+HEADER = (
+    "sensor time       answer, its probability from recent windows | last window alone, its events | close to publish"
+)
 
 
 def add_config_arguments(command: argparse.ArgumentParser) -> None:
