@@ -8,6 +8,7 @@ and the scale of each activation is learned (LSQ, Esser et al. 2020, "Learned St
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,6 +110,24 @@ class Net(nn.Module):
             a = torch.clamp(torch.floor((u + torch.floor(ramp / 2)) / ramp), 0, steps)
         v = torch.clamp(z / step, 0, steps)
         return step * (v + (a - v).detach()), (step * steps).detach()
+
+    @torch.no_grad()
+    def integers(self) -> tuple[list[np.ndarray[Any, Any]], list[int], np.ndarray[Any, Any], float]:
+        """What ships: (weights of every layer, S of every hidden layer, currents of the last, logits a potential).
+
+        The last number times a potential of the last layer is a logit of the forward pass.
+        """
+        top, weights, ramps = torch.ones(()), [], []
+        for layer, weight in enumerate(self.weights):
+            whole, unit = self.weight_integers(weight)
+            unit = unit * top
+            weights.append(whole.numpy().astype(np.int64))
+            if layer < len(self.ranges):
+                ramp = self.ramp(unit, self.ranges[layer])
+                top = ramp * unit
+                ramps.append(int(ramp))
+        bias = self.bias_integers(unit).numpy().astype(np.int64)
+        return weights, ramps, bias, float(unit) / self.plan.steps
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, percentile: float = 99.5) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from forge import store
+from models.forge import store
 
 WINDOW_BINS = 10
 """50 ms."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstspike.errors import DataError, NoInputError
-from forge import store
+from models.forge import store
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECK = (801, 900)

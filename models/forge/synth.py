@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from firstspike.simulate import digits as pen
 from firstspike.simulate.dvs import Pixel, PixelArray
 from firstspike.simulate.scene import Saccades, Scene
-from forge import store
+from models.forge import store
 
 BATCH = 64
 LENGTH_US = 310_000.0

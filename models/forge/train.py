@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from forge import store
-from forge.net import Net
+from models.forge import store
+from models.forge.net import Net
 
 
 @dataclass(frozen=True)

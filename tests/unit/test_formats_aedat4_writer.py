@@ -107,7 +107,7 @@ write_aedat4(path, [events], 8, 8, source="a test")
 import os
 size = os.path.getsize(path)
 os.unlink(path)
-for limit in [0, 13, 100, 1000, 5000, size // 2, *range(size - 600, size, 40), size - 1]:
+for limit in [0, 13, 100, 1000, 5000, size // 2, *range(size - 600, size, 40), *range(size - 10, size)]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
         write_aedat4(path, [events], 8, 8, source="a test")

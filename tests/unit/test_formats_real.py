@@ -1,4 +1,4 @@
-"""Real recordings: counts and spans equal the known truths, and events equal independent decoders' where those are right.
+"""Real recordings: counts and spans equal the known truths, events equal other decoders where those are right.
 
 The data is not part of the project: where it is absent, these tests skip and say so.
 """

@@ -17,6 +17,8 @@ from firstspike.types import EVENT
 
 _PIPE_BYTES = 1 << 20
 _STDERR_BYTES = 4096
+_START_S = 30.0
+"""Start-up imports NumPy: 0.2 s as a rule, many where the machine is busy or its disk cold."""
 
 
 class ChildFailedError(Exception):
@@ -49,7 +51,7 @@ class Child:
             raise
 
     def _greet(self) -> None:
-        kind, body = self.receive()
+        kind, body = self.receive(max(self.progress_s, _START_S))
         if kind != frames.HELLO or json.loads(bytes(body)).get("protocol") != frames.PROTOCOL:
             raise ChildFailedError("did not greet as a decoder of this version")
 
@@ -63,13 +65,17 @@ class Child:
             raise ChildFailedError(self._obituary()) from error
         raise ChildFailedError("did not take the request")
 
-    def receive(self) -> tuple[bytes, memoryview]:
+    def receive(self, within_s: float | None = None) -> tuple[bytes, memoryview]:
         """Waits for the next frame: its kind and body.
+
+        Args:
+            within_s: Seconds that it may take; None stands for the progress limit.
 
         Raises:
             ChildFailedError: The child died, made no progress in time, or sent what is no frame.
         """
-        deadline = time.monotonic() + self.progress_s
+        within_s = self.progress_s if within_s is None else within_s
+        deadline = time.monotonic() + within_s
         kind, length = frames.HEADER.unpack(self._exactly(frames.HEADER.size, deadline))
         if length > frames.LIMITS.get(kind, -1) or (kind == frames.EVENTS and length % EVENT.itemsize):
             raise ChildFailedError("sent what is no frame: its memory may be corrupt")

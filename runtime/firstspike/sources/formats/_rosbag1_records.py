@@ -80,7 +80,7 @@ class Slice(Source):
     def __init__(self, file: BinaryIO, start: int, end: int, stats: Stats) -> None:
         super().__init__(stats)
         self.start = start
-        self.end = end
+        self.end = max(start, end)  # a file shorter than its own magic has nothing after it
         self._file = file
         self._next = start
 
@@ -90,7 +90,8 @@ class Slice(Source):
         return self._next - len(self._buffer) + self._at
 
     def _more(self) -> bytes:
-        data = os.pread(self._file.fileno(), min(_BLOCK, self.end - self._next), self._next)
+        # A file shorter than its magic number begins behind its end.
+        data = os.pread(self._file.fileno(), max(0, min(_BLOCK, self.end - self._next)), self._next)
         self._next += len(data)
         self.stats.bytes_read += len(data)
         return data
