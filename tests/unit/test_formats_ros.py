@@ -121,12 +121,13 @@ def test_a_late_libcaer_event_is_no_wrap():
 
 
 def compressed_definition(words):
-    """libcaer_cmp, one word after another, as event_camera_codecs decodes it."""
-    out, high, low, column, row, polarity = [], 0, 0, None, 0, 0
+    """libcaer_cmp, one word after another, as event_camera_codecs decodes it, and with times that wrap."""
+    out, high, low, column, row, polarity, last, loops = [], 0, 0, None, 0, 0, 0, 0
     for word in words:
         kind, load = word >> 12, word & 0xFFF
         if kind == 0:
-            high = load
+            loops += last - load > 1 << 11  # the driver keeps 24 bits of the time: a wrap, as everywhere
+            high, last = loops << 12 | load, load
         elif kind == 1:
             low = load
         elif kind == 2:
