@@ -63,10 +63,10 @@ class Checker:
         self._twin = ReferenceEvaluator(str(self.bundle.path("ann")))
 
     def watch(self, judged: Judged, label: int, events: Events) -> None:
-        """Cut a recording into windows from its first whole window, and let both networks answer those that speak."""
+        """Cut a recording into windows from its first event, as `firstspike.window` does; ask both networks of each."""
         size = self.bundle.manifest.window.size
         steps = self.bundle.manifest.input.steps
-        start = int(events["t"][0]) // size * size if len(events) else 0
+        start = int(events["t"][0]) if len(events) else 0
         judged.labels.append(label)
         for number in range(math.ceil((int(events["t"][-1]) + 1 - start) / size) if len(events) else 0):
             begin = start + number * size
