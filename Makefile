@@ -33,5 +33,59 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# A recording of our own, replayed by the daemon, and what a subscriber receives: three programs, as in real use.
+MODEL ?= models/nmnist
+demo: setup
+	@mkdir -p build/demo
+	@$(BIN)/firstspike simulate build/demo/digits.aedat4
+	@$(BIN)/firstspike info build/demo/digits.aedat4
+	@folder=$$(mktemp -d); trap 'kill %1 2>/dev/null || true; rm -rf "$$folder"' EXIT; \
+	$(BIN)/firstspike run --config config.toml --set model.path=$(MODEL) --set source.kind=recording \
+	  --set 'source.recording.paths=["build/demo/digits.aedat4"]' --set "publish.endpoint=ipc://$$folder/demo" \
+	  --set publish.wait_for_subscriber_s=20 & \
+	$(BIN)/firstspike watch "ipc://$$folder/demo" --until-stop --timeout 60; wait %1
+
+bench: $(VENV)-bench/.done
+	@$(VENV)-bench/bin/python bench/all.py
+
+# The peers that the benchmarks stand beside are large: they get an environment of their own.
+$(VENV)-bench/.done: pyproject.toml constraints.txt bench/requirements.txt bench/constraints.txt $(NATIVE) | check-tools
+	@test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
+	@echo "setup: installing the benchmarks' peers into $(VENV)-bench"
+	@$(VENV)-bench/bin/python -m pip install $(PIP_FLAGS) scikit-build-core cmake ninja
+	@$(VENV)-bench/bin/python -m pip install $(PIP_FLAGS) --constraint bench/constraints.txt -r bench/requirements.txt
+	@$(VENV)-bench/bin/python -m pip install $(PIP_FLAGS) --no-build-isolation .
+	@touch $@
+
+soak: setup
+	@$(BIN)/python -m pytest -m soak
+
 clean:
-	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV) $(VENV)-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: schemas
+schemas: setup
+	@$(BIN)/firstspike schemas --out docs/schemas
+
+.PHONY: golden
+golden: setup
+	@FIRSTSPIKE_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/replay -k golden
+
+# Train models/nmnist from the data, in an environment of its own: see models/forge/README.md.
+FORGE := $(VENV)-forge
+FORGE_RUN := PYTHONPATH=.:runtime $(FORGE)/bin/python -m models.forge.nmnist
+.PHONY: forge forge-check
+forge: $(FORGE)/.done
+	@$(FORGE_RUN) base
+	@$(FORGE_RUN) develop
+	@$(FORGE_RUN) folds
+	@$(FORGE_RUN) final
+
+forge-check: setup
+	@PYTHONPATH=. $(BIN)/python -m models.forge.check
+
+$(FORGE)/.done: models/forge/requirements.txt models/forge/constraints.txt | check-tools
+	@test -x $(FORGE)/bin/python || $(PYTHON) -m venv $(FORGE)
+	@echo "setup: installing the forge's packages into $(FORGE)"
+	@$(FORGE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint models/forge/constraints.txt -r models/forge/requirements.txt
+	@touch $@

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -133,6 +134,18 @@ class Bundle:
             ) from None
 
 
+def find(model: str, base: Path) -> Path:
+    """The folder of a model: a path relative to `base`, or the name of a model that came with firstspike.
+
+    A path that exists wins; the name is looked up in `$FIRSTSPIKE_MODELS`, the checkout's models/ and
+    /usr/share/firstspike/models. What is found nowhere is returned as a path, for `open_bundle` to explain.
+    """
+    places = [Path(os.environ["FIRSTSPIKE_MODELS"])] if "FIRSTSPIKE_MODELS" in os.environ else []
+    places += [Path(__file__).resolve().parents[2] / "models", Path("/usr/share/firstspike/models")]
+    candidates = [base / model, *(place / model for place in places if "/" not in model)]
+    return next((path for path in candidates if (path / MANIFEST).exists()), base / model)
+
+
 def open_bundle(folder: Path) -> Bundle:
     """Read and verify a bundle.
 
@@ -178,9 +191,7 @@ def _verify(path: Path, expected: str, role: str) -> None:
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
     if actual != expected:
-        raise BundleError(
-            f"{path}: sha256 is {actual}, the manifest says {expected}: the file was changed; restore it or rebuild the bundle"
-        )
+        raise BundleError(f"{path}: sha256 is {actual}, the manifest says {expected}: the file was changed: restore it")
 
 
 def sha256_of(path: Path) -> str:

@@ -98,7 +98,7 @@ class Decision(_Message):
 
 
 class Counters(BaseModel):
-    """Totals since the daemon started. Every event read is in exactly one of the groups that `events` names."""
+    """Totals since the daemon started."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -107,9 +107,9 @@ class Counters(BaseModel):
     late: int = 0
     overflow: int = 0
     resets: int = 0
-    out_of_bounds: int = 0
-    cropped: int = 0
-    windows: Annotated[int, Field(description="Windows handed out by the windower.")] = 0
+    out_of_bounds: Annotated[int, Field(description="As inferred: overlapping windows count an event once each.")] = 0
+    cropped: Annotated[int, Field(description="As inferred: overlapping windows count an event once each.")] = 0
+    windows: Annotated[int, Field(description="Windows that had events: each has one decision.")] = 0
     decisions_ok: int = 0
     decisions_late: int = 0
     decisions_dropped: int = 0

@@ -15,7 +15,7 @@ from pathlib import Path
 import firstspike
 from firstspike.errors import UnavailableError
 
-ABI_VERSION = 2
+ABI_VERSION = 4
 """Equal to `fs_abi_version()` in runtime/native/version.cpp; raised together whenever a signature changes."""
 
 
@@ -26,6 +26,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "fs_encoder_new": (c_void_p, [c_int] * 8 + [c_void_p] * 2),
     "fs_encoder_free": (None, [c_void_p]),
     "fs_encode": (None, [c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p]),
+    "fs_evt3_decode": (c_int64, [c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_void_p]),
     "fs_network_new": (c_void_p, [c_int] * 5),
     "fs_network_add_conv": (c_int, [c_void_p] * 3 + [c_int] * 10),
     "fs_network_add_dense": (c_int, [c_void_p] * 3 + [c_int] * 4),

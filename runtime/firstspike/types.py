@@ -7,6 +7,7 @@ Every record is frozen; arrays are not to be written to by whoever receives them
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,18 @@ EVENT = np.dtype(
 """One event: `t` µs (int64, the sensor's clock), `x` and `y` pixels from the upper left corner (uint16), `p` 1 for ON
 (brighter) and 0 for OFF (uint8). 16 bytes with 3 of padding, so that native code loads one event at a time."""
 
+_WHOLE = np.dtype((np.void, EVENT.itemsize))
+
 Events = NDArray[np.void]
 """A one-dimensional C-contiguous array of dtype `EVENT`."""
+
+
+def join(parts: Sequence[Events]) -> Events:
+    """Concatenate arrays of `EVENT`; `numpy.concatenate` would drop the padding and give another dtype."""
+    if not parts:
+        return np.empty(0, EVENT)
+    # Seen as 16 opaque bytes each, events are copied whole instead of field by field.
+    return np.concatenate([part.view(_WHOLE) for part in parts]).view(EVENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +38,8 @@ class RecordingInfo:
     """What a recording says of itself before its events are read."""
 
     format: str
-    """`aedat2`, `aedat3`, `aedat4`, `evt2`, `evt2.1`, `evt3`, `dat`, `es`, `atis`, `csv` or `npz`."""
+    """`aedat2`, `aedat3`, `aedat4`, `evt2`, `evt2.1`, `evt3`, `dat`, `es`, `atis`, `csv`, `npz`, `rosbag1` or
+    `rosbag2`."""
     width: int
     """Pixels."""
     height: int
@@ -50,7 +62,7 @@ class Window:
     """
 
     index: int
-    """0, 1, 2 … within a stream. Empty windows are not handed out but still count, so a gap in the index is a silence."""
+    """0, 1, 2 … within a stream. Empty windows are not handed out but count: a gap in the index is a silence."""
     t_start_us: int
     """First µs of the window (sensor clock)."""
     t_end_us: int

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from firstspike.bundle import WindowSpec
 from firstspike.errors import ConfigError, DataError
-from firstspike.types import EVENT, Events, Window
+from firstspike.types import EVENT, Events, Window, join
 
 MAX_TIME_US = 1 << 61
 """Timestamps beyond ±73,000 years are no time; refusing them keeps every sum here within int64."""
@@ -54,7 +54,7 @@ class _Pending:
 
     def all(self) -> Events:
         if len(self.blocks) != 1:
-            self.blocks = [np.concatenate(self.blocks) if self.blocks else np.empty(0, EVENT)]
+            self.blocks = [join(self.blocks)]
         return self.blocks[0]
 
     def replace(self, events: Events) -> None:

@@ -41,6 +41,22 @@ FS_API void fs_encoder_free(fs_encoder *encoder);
 FS_API void fs_encode(fs_encoder *encoder, const fs_event *events, int64_t n, int64_t t_start, int64_t t_end,
                       uint8_t *times, int64_t counts[3]);
 
+/* ---- Decoding: EVT 3.0, whose words change a state or are events. --------------------------------------------- */
+
+/* What EVT 3.0 keeps between words. At the start: row -1, all else 0. */
+typedef struct {
+  int64_t high;                       /* TIME_HIGH, unwrapped: units of 4096 µs */
+  int64_t triggers;                   /* external triggers so far */
+  int64_t early;                      /* events so far before the first time or row: left out */
+  uint32_t low, column, polarity, timed;
+  int32_t row, padding;
+} fs_evt3;
+
+/* Decodes words until they end or `events` might not hold what one more word can be (12 events); returns how many events
+ * were written, and in `used` how many words were taken: at least one if room >= 12 and n > 0. */
+FS_API int64_t fs_evt3_decode(fs_evt3 *state, const uint16_t *words, int64_t n, fs_event *events, int64_t room,
+                              int64_t *used);
+
 /* ---- The network: runtime/firstspike/ttfs/definition.py says what it computes. -------------------------------- */
 
 typedef struct fs_network fs_network;

@@ -1,0 +1,47 @@
+"""A start for a new back end: copy it to `<kind>.py` beside it and set `[backend] kind`. Nothing else changes.
+
+It works as it stands: a back end whose device is never there. A vendor's SDK must not be imported here: it belongs in
+a process of its own.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from firstspike.bundle import Bundle
+from firstspike.types import Inference, Spikes
+
+
+class Options(BaseModel):
+    """`[backend.<kind>]`: every key with its type, limits and default. `forbid` makes a misspelt key an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: str = "none"
+
+
+class AbsentBackend:
+    """Answers every window with the reason why there is no answer."""
+
+    name = "absent"
+
+    def __init__(self, options: Options, bundle: Bundle) -> None:
+        # Load bundle.path("ttfs") or bundle.path("ann") here; BundleError if this back end cannot run it.
+        self._reason = f"device {options.device!r} is not there for model {bundle.manifest.name}"
+
+    def infer(self, spikes: Spikes) -> Inference:
+        """Answer one window.
+
+        Potentials are int32 of shape (classes,), in the order of the manifest's labels. A failure is a value with its
+        reason: never an exception, and never zeros.
+        """
+        del spikes
+        return Inference(self.name, potential=None, first_spike=None, failure=self._reason)
+
+    def close(self) -> None:
+        """Called once, at the end."""
+
+
+def create(options: Options, bundle: Bundle) -> AbsentBackend:
+    """Make the back end ready to answer."""
+    return AbsentBackend(options, bundle)

@@ -1,0 +1,77 @@
+"""The command line: one file a command, each with `add` (its arguments) and `run` (its work)."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import firstspike
+from firstspike.cli import check, evaluate, info, replay, run, schemas, simulate, watch
+from firstspike.errors import FirstspikeError
+
+COMMANDS = (run, replay, evaluate, watch, info, check, simulate, schemas)
+
+EPILOG = """\
+exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,
+70 a fault of firstspike, 74 output failed, 78 wrong configuration or bundle, 130 interrupted
+documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(os.EX_USAGE, f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    top = _Parser(
+        prog="firstspike",
+        description="Edge runtime for event cameras: time-to-first-spike inference, published over ZeroMQ.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"firstspike {firstspike.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for command in COMMANDS:
+        command.add(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="firstspike: %(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        code: int = args.run(args)
+    except FirstspikeError as error:
+        _complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return code
+
+
+def _complain(text: str) -> None:
+    for line in text.splitlines():
+        print(f"firstspike: {line}", file=sys.stderr)
+
+
+def entry() -> NoReturn:
+    """The `firstspike` program."""
+    try:
+        code = main()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else os.EX_USAGE
+    # What is left in a closed or full standard output was reported already: keep the interpreter from failing over it.
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or os.EX_IOERR
+    sys.exit(code)

@@ -1,0 +1,43 @@
+"""`firstspike check`: is the configuration right, and where does each value come from?"""
+
+from __future__ import annotations
+
+import argparse
+
+from firstspike import endpoints, plugins
+from firstspike.bundle import open_bundle
+from firstspike.cli.common import add_config_arguments, apply_settings
+from firstspike.cli.output import emit, emit_json
+from firstspike.config_layers import read_layers
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Arguments of `check`."""
+    command = commands.add_parser(
+        "check",
+        help="check the configuration",
+        description="Check the configuration and the bundle it names without running anything. What is wrong is "
+        "named by key, value and origin (78).",
+    )
+    add_config_arguments(command)
+    command.add_argument("--json", action="store_true", help="every value that is set, with its origin")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, and list the values that were set."""
+    loaded = apply_settings(read_layers(args.config, []), args.set)
+    bundle = open_bundle(loaded.model_path)
+    config = loaded.config
+    config.window.over(bundle.manifest.window)
+    endpoint = endpoints.resolve(config.publish.endpoint)
+    # A back end that cannot run the bundle is a fault of the configuration too.
+    plugins.load("backends", config.backend.kind).create(loaded.backend_options, bundle).close()
+    if args.json:
+        values = {".".join(key): {"value": value, "origin": origin} for key, (value, origin) in loaded.values.items()}
+        emit_json({"ok": True, "endpoint": endpoint, "model": str(loaded.model_path), "values": values})
+        return 0
+    for key, (value, origin) in sorted(loaded.values.items()):
+        emit(f"{'.'.join(key)} = {value!r}  ({origin})")
+    emit(f"ok: model {bundle.manifest.name}@{bundle.manifest.version}, publishes on {endpoint}")
+    return 0

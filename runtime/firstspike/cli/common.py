@@ -1,0 +1,88 @@
+"""What commands share: the configuration's arguments, stopping by signal, and how a decision looks to a person."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import threading
+from pathlib import Path
+
+from firstspike.config import Loaded, load
+from firstspike.config_layers import Layers, read_layers
+from firstspike.messages import Counters, Decision
+
+DEFAULT_MODEL = "nmnist"
+BAR = 20
+HEADER = "sensor time      answer, probability (recent windows) | last window alone, its events | close to publish"
+
+
+def add_config_arguments(command: argparse.ArgumentParser) -> None:
+    """`--config` and `--set`."""
+    command.add_argument("--config", type=Path, metavar="FILE", help="configuration file (else $FIRSTSPIKE_CONFIG)")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as schedule.deadline_ms=50"
+    )
+
+
+def layers_for_files(args: argparse.Namespace) -> Layers:
+    """The configuration's layers for a command that is told its files: what it does not need has no say."""
+    layers = read_layers(args.config, [])
+    if args.model is not None or not any(key[0] == "model" for key in layers.values()):
+        model = args.model or DEFAULT_MODEL
+        path = Path(model)
+        layers.put(("model", "path"), str(path.resolve()) if path.exists() else model, "--model")
+    layers.put(("source", "kind"), "recording", "command line")
+    return layers
+
+
+def apply_settings(layers: Layers, settings: list[str]) -> Loaded:
+    """Put `--set` on top, and validate."""
+    for key, (value, origin) in read_layers(None, settings, {}).values().items():
+        if origin == "--set":
+            layers.put(key, value, origin)
+    loaded = load(layers)
+    logging.getLogger().setLevel(loaded.config.log.level.upper())
+    return loaded
+
+
+def stop_on_signal() -> threading.Event:
+    """An event that SIGINT and SIGTERM set, so that work ends in good order; a second signal ends it at once."""
+    stopping = threading.Event()
+
+    def stop(number: int, _: object) -> None:
+        stopping.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    return stopping
+
+
+def describe(decision: Decision) -> str:
+    """A decision as a line for a person."""
+    answer = f"{decision.label if decision.label is not None else '–':>12}"
+    confidence = decision.confidence or 0.0
+    bar = "█" * round(confidence * BAR)
+    window = decision.window
+    alone = "–" if window.label is None else f"{window.label} {window.confidence:.2f}"
+    line = (
+        f"{decision.t_us / 1e6:9.3f} s {answer} {confidence:5.2f} {bar:<{BAR}} window {alone:<8} {window.events:7d} ev"
+    )
+    stamps = decision.stamps
+    if stamps.clock == "monotonic":
+        line += f" {(stamps.published_ns - stamps.closed_ns) / 1e6:7.2f} ms"
+    if decision.status != "ok":
+        line += f"  {decision.status}: {'; '.join(decision.reasons)}"
+    return line
+
+
+def describe_totals(counters: Counters) -> str:
+    """Totals as a line for a person: what was read, what became of it, and every loss."""
+    parts = [f"{counters.events} events", f"{counters.windows} windows"]
+    parts += [
+        f"{count} {name.replace('_', ' ')}"
+        for name, count in counters.model_dump().items()
+        if name not in ("events", "windows", "decisions_ok") and count
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,100 @@
+"""`firstspike evaluate`: accuracy and latency on labelled recordings."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from firstspike import daemon
+from firstspike.bundle import open_bundle
+from firstspike.cli.common import add_config_arguments, apply_settings, layers_for_files, stop_on_signal
+from firstspike.cli.output import Progress, emit, emit_json
+from firstspike.errors import UnavailableError
+from firstspike.evaluation import ABSTAINED, Evaluation, labelled
+from firstspike.messages import Decision
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Arguments of `evaluate`."""
+    command = commands.add_parser(
+        "evaluate",
+        help="accuracy on labelled recordings",
+        description="Replay every recording below DIR, which has a sub-folder for each label, as fast as possible. A "
+        "recording's answer is the evidence summed over all its windows (decide.decay = 1 unless set).",
+    )
+    command.add_argument("folder", type=Path, metavar="DIR")
+    command.add_argument("--model", metavar="DIR", help="bundle, by folder or name (default: nmnist)")
+    command.add_argument("--json", action="store_true", help="one JSON object")
+    command.add_argument(
+        "--only", metavar="FIRST-LAST", type=_numbers, help="only files named by a number in this range"
+    )
+    add_config_arguments(command)
+    command.set_defaults(run=run)
+
+
+def _numbers(text: str) -> range:
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST-LAST, such as 801-900")
+    return range(int(first), int(last) + 1)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate; 65 if a recording could not be read."""
+    layers = layers_for_files(args)
+    layers.put(("decide", "decay"), 1.0, "evaluate")
+    layers.put(("source", "recording", "speed"), "max", "evaluate")
+    # A deadline is for live streams: here every window is wanted.
+    layers.put(("schedule", "deadline_ms"), 3_600_000.0, "evaluate")
+    labels = open_bundle(apply_settings(layers, args.set).model_path).manifest.labels
+    truths = labelled(args.folder, labels)
+    if args.only is not None:
+        truths = {path: label for path, label in truths.items() if _number(path) in args.only}
+    layers.put(("source", "recording", "paths"), [str(Path(path).absolute()) for path in truths], "command line")
+    loaded = apply_settings(layers, args.set)
+    evaluation = Evaluation(labels, {str(Path(path).absolute()): label for path, label in truths.items()})
+    stopping = stop_on_signal()
+    progress = Progress("evaluate")
+    logging.getLogger("firstspike.pipeline").setLevel(logging.CRITICAL)  # failures are listed in the report
+
+    def take(decision: Decision) -> None:
+        evaluation.add(decision)
+        progress.show(f"{len(evaluation.tallies)} of {len(truths)} recordings")
+
+    with daemon.rooms(loaded, take, stopping.is_set) as made:
+        made.pipeline.run()
+    progress.done()
+    if stopping.is_set():
+        raise UnavailableError(f"stopped after {len(evaluation.tallies)} of {len(truths)} recordings: no figures")
+    report = evaluation.report({name: str(error) for name, error in made.pipeline.failures})
+    emit_json(report) if args.json else _print(report, labels)
+    return os.EX_DATAERR if report["failed"] else 0
+
+
+def _number(path: str) -> int | None:
+    stem = Path(path).stem
+    return int(stem) if stem.isdecimal() else None
+
+
+def _print(report: dict[str, Any], labels: list[str]) -> None:
+    if report["accuracy"] is None:
+        emit("no recording could be read")
+    else:
+        emit(f"recordings {report['accuracy']:7.2%} of {report['n']} right, {report['abstained']} abstained")
+    if report["window_accuracy"] is not None:
+        emit(f"windows    {report['window_accuracy']:7.2%} of {report['windows']} right (those with enough events)")
+    if report["latency_us"]:
+        emit("latency    " + ", ".join(f"{name} {value:g} µs" for name, value in report["latency_us"].items()))
+    columns = [*labels, ABSTAINED]
+    used = [name for name in columns if any(name in row for row in report["confusion"].values())]
+    width = max(5, *(len(name) + 1 for name in labels))
+    emit("\ntruth \\ answer" + "".join(f"{name[:width]:>{width + 1}}" for name in used))
+    for truth, row in report["confusion"].items():
+        emit(f"{truth:>14}" + "".join(f"{row.get(name, 0) or '·':>{width + 1}}" for name in used))
+    for name, answer in report["wrong"].items():
+        emit(f"wrong: {name}: {answer if answer is not None else ABSTAINED}")
+    for name, reason in report["failed"].items():
+        emit(f"failed: {name}: {reason}")

@@ -1,0 +1,33 @@
+"""`firstspike run`: the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from firstspike import daemon
+from firstspike.cli.common import add_config_arguments, apply_settings, describe_totals, stop_on_signal
+from firstspike.config_layers import read_layers
+
+log = logging.getLogger(__name__)
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Arguments of `run`."""
+    command = commands.add_parser(
+        "run",
+        help="run the daemon",
+        description="Read events, classify windows of them, publish decisions and health. Ends with its source, or at "
+        "SIGTERM or SIGINT.",
+    )
+    add_config_arguments(command)
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until the source ends or a signal comes."""
+    loaded = apply_settings(read_layers(args.config, []), args.set)
+    stopping = stop_on_signal()
+    pipeline = daemon.run(loaded, stopping)
+    log.info("stopped: %s", describe_totals(pipeline.totals.message()))
+    return pipeline.failures[0][1].exit_code if pipeline.failures else 0

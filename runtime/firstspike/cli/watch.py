@@ -1,0 +1,68 @@
+"""`firstspike watch`: what a subscriber receives."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from firstspike import endpoints
+from firstspike.cli.common import HEADER, describe, describe_totals, stop_on_signal
+from firstspike.cli.output import emit, emit_json
+from firstspike.client import Message, Subscriber
+from firstspike.errors import UnavailableError
+from firstspike.messages import Decision, to_plain
+from firstspike.topics import TOPICS
+
+POLL_S = 0.2
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Arguments of `watch`."""
+    command = commands.add_parser(
+        "watch",
+        help="print what a running daemon publishes",
+        description="Subscribe to a daemon and print its messages as they arrive. Waits for a daemon that is not there "
+        "yet, and stays when one restarts.",
+    )
+    command.add_argument("endpoint", nargs="?", default=endpoints.AUTO, metavar="ENDPOINT", help="default: auto")
+    command.add_argument("--json", action="store_true", help="one JSON object a message, health included")
+    command.add_argument("--until-stop", action="store_true", help="end when the daemon says that it stops")
+    command.add_argument("--timeout", type=float, metavar="S", help="end with 69 if nothing comes for this long")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print messages until told to stop."""
+    stopping = stop_on_signal()
+    if not args.json:
+        print(HEADER, file=sys.stderr)
+    with Subscriber(args.endpoint, topics=TOPICS) as subscriber:
+        quiet_s = 0.0
+        while not stopping.is_set():
+            message = subscriber.receive(POLL_S)
+            if message is None:
+                quiet_s += POLL_S
+                if args.timeout is not None and quiet_s >= args.timeout:
+                    raise UnavailableError(
+                        f"{subscriber.endpoint}: nothing came for {args.timeout:g} s: is it running?"
+                    )
+                continue
+            quiet_s = 0.0
+            _show(message, as_json=args.json)
+            if args.until_stop and not isinstance(message, Decision) and message.state == "stopping":
+                if not args.json:
+                    print(describe_totals(message.counters), file=sys.stderr)
+                break
+        lost = {topic: count for topic, count in subscriber.lost.items() if count}
+        if lost or subscriber.malformed:
+            print(f"lost messages: {lost or 'none'}; malformed: {subscriber.malformed}", file=sys.stderr)
+    return 0
+
+
+def _show(message: Message, *, as_json: bool) -> None:
+    if as_json:
+        emit_json(to_plain(message))
+    elif isinstance(message, Decision):
+        emit(describe(message))
+    elif message.state == "degraded":
+        print(f"health: {message.state}: {'; '.join(message.reasons)}", file=sys.stderr)

@@ -1,0 +1,133 @@
+"""For applications: subscribe to a daemon's messages.
+
+from firstspike.client import Subscriber
+with Subscriber() as subscriber:
+    for message in subscriber:
+        print(message.label, message.confidence, message.status)
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from firstspike import endpoints
+from firstspike.errors import DataError, UnavailableError
+from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Health, Snapshot, decode
+from firstspike.publish import SNAPSHOT_REQUEST
+from firstspike.topics import DECISION, TOPICS, Topic
+
+log = logging.getLogger(__name__)
+
+Message = Decision | Health
+
+
+class Subscriber:
+    """Receives a daemon's messages and counts those that it lost.
+
+    Args:
+        endpoint: the daemon's `[publish] endpoint`; 'auto' is its default.
+        topics: which topics to take.
+        high_water_mark: messages kept while the application is busy; more are lost, and counted.
+
+    Attributes:
+        lost: messages missed, by topic, known from the gaps in `seq`.
+        malformed: frames that were no valid message: dropped.
+        restarts: times the daemon's epoch changed.
+        epoch: the daemon's current run, None before the first message.
+
+    Not thread-safe: one Subscriber a thread.
+    """
+
+    def __init__(
+        self, endpoint: str = endpoints.AUTO, *, topics: tuple[Topic, ...] = (DECISION,), high_water_mark: int = 1000
+    ) -> None:
+        self.endpoint = endpoints.resolve(endpoint)
+        self.lost = {topic.name: 0 for topic in TOPICS}
+        self.malformed = 0
+        self.restarts = 0
+        self.epoch: str | None = None
+        self._expected: dict[str, int] = {}
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        self._socket.set(zmq.RCVHWM, high_water_mark)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        self._socket.set(zmq.RECONNECT_IVL, 100)
+        self._socket.set(zmq.RECONNECT_IVL_MAX, 1000)
+        for topic in topics:
+            self._socket.subscribe(topic.prefix)
+        self._socket.connect(self.endpoint)
+
+    def receive(self, timeout_s: float | None = None) -> Message | None:
+        """The next message, or None if none came in time. Waits for a daemon that is not there yet."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left = None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
+            if not self._socket.poll(left):
+                return None
+            frames = self._socket.recv_multipart()
+            topic = next((topic for topic in TOPICS if topic.prefix == frames[0]), None)
+            if topic is None or len(frames) != 2:
+                self.malformed += 1
+                continue
+            try:
+                message = decode(frames[1], topic.model)
+            except DataError as error:
+                self.malformed += 1
+                log.warning("%s: %s", self.endpoint, error)
+                continue
+            assert isinstance(message, Decision | Health)  # noqa: S101 (what the topic table holds)
+            self._count(topic.name, message)
+            return message
+
+    def __iter__(self) -> Iterator[Message]:
+        """All messages, for ever."""
+        while True:
+            if (message := self.receive()) is not None:
+                yield message
+
+    def _count(self, topic: str, message: Message) -> None:
+        if message.epoch != self.epoch:
+            self.restarts += self.epoch is not None
+            self.epoch = message.epoch
+            self._expected = {}
+        expected = self._expected.get(topic, message.seq)
+        self.lost[topic] += max(0, message.seq - expected)
+        self._expected[topic] = message.seq + 1
+
+    def snapshot(self, timeout_s: float = 1.0) -> Snapshot:
+        """Ask the daemon for its state: the last decision and health, and the next `seq` of each topic.
+
+        Raises:
+            UnavailableError: no daemon answered in time.
+        """
+        socket = self._context.socket(zmq.DEALER)
+        try:
+            socket.set(zmq.LINGER, 0)
+            socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+            socket.connect(endpoints.snapshot_of(self.endpoint))
+            socket.send(SNAPSHOT_REQUEST)
+            if not socket.poll(round(timeout_s * 1000)):
+                raise UnavailableError(f"{self.endpoint}: no daemon answered within {timeout_s:g} s: is it running?")
+            return decode(socket.recv(), Snapshot)
+        finally:
+            socket.close()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._socket.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,213 @@
+"""The configuration: its keys, and how files, environment and command line make one.
+
+Later layers win: the defaults here, the file (`--config`, `$FIRSTSPIKE_CONFIG` or /etc/firstspike/config.toml), the
+files of `conf.d` beside it in order of name, `FIRSTSPIKE__SECTION__KEY`, `--set section.key=value`. Every value
+remembers where it came from, and an unknown key is an error that names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from firstspike import plugins
+from firstspike.bundle import DecideSpec, WindowSpec, find
+from firstspike.config_layers import Layers, Origin
+from firstspike.errors import ConfigError
+from firstspike.schedule import Schedule
+
+
+class Section(BaseModel):
+    """A section whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(Section):
+    """`[model]`."""
+
+    path: Annotated[str, Field(description="The bundle's folder; relative to the configuration file.")]
+
+
+class WindowSection(Section):
+    """`[window]`; what is left out is as the bundle wants it."""
+
+    kind: Literal["time", "count"] | None = None
+    size: Annotated[int | None, Field(ge=1, description="µs (time) or events (count)")] = None
+    hop: Annotated[int | None, Field(ge=1, description="as size; default: size")] = None
+    max_events: Annotated[int, Field(ge=1, le=100_000_000, description="most events held for open windows")] = 4_000_000
+    reset_us: Annotated[int, Field(ge=1, description="a jump back by more is a new time base")] = 1_000_000
+
+    def over(self, wanted: WindowSpec) -> WindowSpec:
+        """The bundle's windows with what this section sets.
+
+        Raises:
+            ConfigError: the two together make no sense.
+        """
+        kind = self.kind or wanted.kind
+        if self.size is None and kind != wanted.kind:
+            raise ConfigError(f"window.kind is {kind!r}, the model's is {wanted.kind!r}: set window.size too")
+        size = self.size or wanted.size
+        hop = self.hop or (size if self.size or self.kind else wanted.hop)
+        if hop > size:
+            raise ConfigError(
+                f"window.hop {hop} is larger than window.size {size}: events between windows would be lost"
+            )
+        return WindowSpec(kind=kind, size=size, hop=hop)
+
+
+class DecideSection(Section):
+    """`[decide]`; what is left out is as the bundle wants it."""
+
+    min_events: Annotated[int | None, Field(ge=0)] = None
+    decay: Annotated[float | None, Field(ge=0, le=1)] = None
+    min_evidence: Annotated[float | None, Field(ge=0)] = None
+    min_confidence: Annotated[float | None, Field(ge=0, le=1)] = None
+
+    def over(self, wanted: DecideSpec) -> DecideSpec:
+        """The bundle's rules with what this section sets."""
+        return wanted.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class ScheduleSection(Section):
+    """`[schedule]`."""
+
+    deadline_ms: Annotated[float, Field(gt=0, le=3_600_000)] = 100.0
+
+    def schedule(self) -> Schedule:
+        """As the scheduler takes it."""
+        return Schedule(deadline_ns=round(self.deadline_ms * 1e6))
+
+
+class PublishSection(Section):
+    """`[publish]`."""
+
+    endpoint: Annotated[str, Field(description="ipc:///path, or auto")] = "auto"
+    high_water_mark: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    health_period_s: Annotated[float, Field(ge=0.05, le=3600)] = 1.0
+    wait_for_subscriber_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
+
+
+class ClockSection(Section):
+    """`[clock]`."""
+
+    kind: Annotated[Literal["monotonic", "virtual"], Field(description="virtual: deterministic replays")] = "monotonic"
+
+
+class LogSection(Section):
+    """`[log]`."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class PluginSection(BaseModel):
+    """`[source]` and `[backend]`: `kind` names a file, whose own section beneath holds its keys."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    model: ModelSection
+    source: PluginSection
+    backend: PluginSection = PluginSection(kind="emulator")
+    window: WindowSection = WindowSection()
+    decide: DecideSection = DecideSection()
+    schedule: ScheduleSection = ScheduleSection()
+    publish: PublishSection = PublishSection()
+    clock: ClockSection = ClockSection()
+    log: LogSection = LogSection()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A valid configuration, the options of the source and back end that it names, and where each value came from."""
+
+    config: Config
+    source_options: BaseModel
+    backend_options: BaseModel
+    base: Path
+    """Relative paths count from here: the configuration file's folder."""
+    values: dict[tuple[str, ...], tuple[Any, Origin]]
+
+    @property
+    def model_path(self) -> Path:
+        """The bundle's folder."""
+        return find(self.config.model.path, self.base)
+
+
+def load(layers: Layers) -> Loaded:
+    """Validate the layers.
+
+    Raises:
+        ConfigError: one line for each fault: key, value, origin, and what is wrong.
+    """
+    faults: list[str] = []
+    try:
+        config = Config.model_validate(layers.tree())
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, (), layers))) from None
+    options: list[BaseModel] = []
+    rooms: tuple[tuple[plugins.Room, PluginSection], ...] = (("sources", config.source), ("backends", config.backend))
+    for room, section in rooms:
+        name = room.removesuffix("s")
+        try:
+            options.append(_plugin_options(room, section, name, layers, faults))
+        except ConfigError as error:
+            faults.append(f"{name}.kind = {section.kind!r} ({layers.origin((name, 'kind'))}): {error}")
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return Loaded(config, options[0], options[1], layers.base, layers.values())
+
+
+def _plugin_options(
+    room: plugins.Room, section: PluginSection, name: str, layers: Layers, faults: list[str]
+) -> BaseModel:
+    module = plugins.load(room, section.kind)
+    tables = section.model_extra or {}
+    known = plugins.names(room)
+    for key, value in tables.items():
+        if key not in known:
+            faults.append(
+                f"{name}.{key} = {value!r:.60} ({layers.origin((name, key))}): unknown key: here are 'kind' and the "
+                f"sections {', '.join(f'[{name}.{kind}]' for kind in known)}"
+            )
+        elif not isinstance(value, dict):
+            faults.append(f"{name}.{key} = {value!r:.60} ({layers.origin((name, key))}): must be a section")
+        else:
+            # Sections of kinds that are not in use are checked too: a switch of kind must not uncover old mistakes.
+            try:
+                plugins.load(room, key).Options.model_validate(value)
+            except ValidationError as error:
+                faults.extend(_explain(error, (name, key), layers))
+    if faults:
+        return section
+    options: type[BaseModel] = module.Options
+    try:
+        return options.model_validate(tables.get(section.kind, {}))
+    except ValidationError as error:
+        faults.extend(_explain(error, (name, section.kind), layers))
+        return section
+
+
+def _explain(error: ValidationError, prefix: tuple[str, ...], layers: Layers) -> list[str]:
+    """One line a fault, in the words of a configuration file."""
+    lines = []
+    for fault in error.errors():
+        key = prefix + tuple(str(part) for part in fault["loc"])
+        name = ".".join(key)
+        match fault["type"]:
+            case "missing":
+                where = f"set it in {layers.main_file}" if layers.main_file else "name a file: --config FILE"
+                lines.append(f"{name}: missing, and it has no default: {where}")
+            case "extra_forbidden":
+                lines.append(f"{name} = {fault['input']!r:.60} ({layers.origin(key)}): unknown key")
+            case _:
+                lines.append(f"{name} = {fault['input']!r:.60} ({layers.origin(key)}): {fault['msg']}")
+    return lines

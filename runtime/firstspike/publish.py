@@ -1,0 +1,151 @@
+"""What leaves the daemon: a PUB socket for messages, a ROUTER that answers with the state. Neither takes commands."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from firstspike import endpoints
+from firstspike.errors import OutputError, UnavailableError
+from firstspike.messages import Decision, Health, Snapshot, encode
+from firstspike.topics import DECISION, HEALTH, TOPICS, Topic
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_REQUEST = b"snapshot"
+MAX_REQUEST_BYTES = 64
+LINGER_MS = 500
+POLL_MS = 50
+
+
+class Publisher:
+    """Owns the daemon's sockets.
+
+    Args:
+        endpoint: resolved ipc endpoint (`endpoints.resolve`).
+        epoch: this run's name.
+        high_water_mark: messages kept for a subscriber that is slow; beyond it, that subscriber loses the newest and
+            sees a gap in `seq`. Nobody else is affected.
+
+    Raises:
+        UnavailableError: another daemon has this endpoint.
+        OutputError: the sockets' folder cannot be made or written.
+    """
+
+    def __init__(self, endpoint: str, epoch: str, *, high_water_mark: int = 1000) -> None:
+        self._epoch = epoch
+        self._lock_file = _claim(endpoint)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        # XPUB is PUB that tells of subscriptions, which `wait_for_subscriber` needs; what else comes in is thrown away.
+        self._pub = self._bind(zmq.XPUB, endpoint, high_water_mark)
+        self._pub.set(zmq.XPUB_VERBOSE, 1)
+        self._router = self._bind(zmq.ROUTER, endpoints.snapshot_of(endpoint), 16)
+        self._send_lock = threading.Lock()
+        self._next_seq = dict.fromkeys((topic.name for topic in TOPICS), 0)
+        self._decision: Decision | None = None
+        self._health: Health | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._answer_snapshots, name="snapshot", daemon=True)
+        self._thread.start()
+
+    def _bind(self, kind: int, endpoint: str, high_water_mark: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.set(zmq.SNDHWM, high_water_mark)
+        socket.set(zmq.RCVHWM, 100)
+        socket.set(zmq.LINGER, LINGER_MS)
+        socket.set(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
+        try:
+            socket.bind(endpoint)
+            endpoints.path_of(endpoint).chmod(0o660)
+        except (zmq.ZMQError, OSError) as error:
+            raise UnavailableError(f"{endpoint}: cannot be bound: {error}") from None
+        return socket
+
+    def publish_decision(self, decision: Decision) -> None:
+        """Send a decision; its `seq` must be the next one."""
+        self._decision = decision
+        self._send(DECISION, encode(decision), decision.seq)
+
+    def publish_health(self, make: Callable[[int], Health]) -> None:
+        """Send health; `make` gets the `seq` to use."""
+        health = make(self._next_seq[HEALTH.name])
+        self._health = health
+        self._send(HEALTH, encode(health), health.seq)
+
+    def _send(self, topic: Topic, payload: bytes, seq: int) -> None:
+        with self._send_lock:
+            # PUB never blocks: a subscriber whose queue is full loses the message and sees the gap.
+            self._pub.send_multipart([topic.prefix, payload], zmq.NOBLOCK)
+            self._next_seq[topic.name] = seq + 1
+            with contextlib.suppress(zmq.Again):
+                self._pub.recv(zmq.NOBLOCK)
+
+    def wait_for_subscriber(self, timeout_s: float, stopping: Callable[[], bool]) -> bool:
+        """Wait until someone subscribes to decisions; False if the time ran out or `stopping` said so."""
+        deadline = time.monotonic() + timeout_s
+        while not stopping() and time.monotonic() < deadline:
+            with self._send_lock:
+                # A subscription is the byte 1 and a prefix of the topics wanted.
+                if self._pub.poll(POLL_MS):
+                    frame = self._pub.recv()
+                    if frame[:1] == b"\x01" and DECISION.prefix.startswith(frame[1:]):
+                        return True
+        return False
+
+    def _answer_snapshots(self) -> None:
+        while not self._closing.is_set():
+            if not self._router.poll(POLL_MS):
+                continue
+            frames = self._router.recv_multipart()
+            # [identity, request] from a DEALER, [identity, empty, request] from a REQ; anything else is no business.
+            if frames[-1] != SNAPSHOT_REQUEST or len(frames) > 3:
+                continue
+            snapshot = Snapshot(
+                epoch=self._epoch, next_seq=dict(self._next_seq), decision=self._decision, health=self._health
+            )
+            with contextlib.suppress(zmq.ZMQError):
+                self._router.send_multipart([*frames[:-1], encode(snapshot)], zmq.NOBLOCK)
+
+    def close(self) -> None:
+        """Send what is queued, for half a second at most, and free the endpoint."""
+        self._closing.set()
+        self._thread.join()
+        self._pub.close()
+        self._router.close()
+        self._context.term()
+        self._lock_file.close()
+
+
+def _claim(endpoint: str) -> Any:
+    """Lock the endpoint: ZeroMQ's second bind would silently steal the path from the first."""
+    path = endpoints.path_of(endpoint)
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        _require_own(path.parent)
+        lock = Path(f"{path}.lock").open("w", encoding="ascii")  # noqa: SIM115 (kept open: it is the lock)
+    except OSError as error:
+        raise OutputError(f"{path.parent}: no place for sockets: {error.strerror}: set [publish] endpoint") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise UnavailableError(
+            f"{endpoint}: another firstspike publishes here: stop it or set [publish] endpoint"
+        ) from None
+    return lock
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse a folder in a shared place that someone else made: they could read or replace the sockets."""
+    owner = folder.stat().st_uid
+    if folder.name == f"firstspike-{os.getuid()}" and owner != os.getuid():
+        raise UnavailableError(f"{folder}: belongs to user {owner}: remove it or set [publish] endpoint")

@@ -1,0 +1,66 @@
+"""Where events come from: one file a source, found by its name in `[source] kind`.
+
+A source module offers `Options` (a pydantic model: the keys of its section `[source.<kind>]`) and
+`create(options, base) -> Source`, where relative paths count from the folder `base`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+from pydantic import BaseModel, Field
+
+from firstspike.types import Events, RecordingInfo
+
+Speed = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | Literal["max"]
+"""Times real time, or as fast as possible."""
+
+
+class Stream(Protocol):
+    """An open recording or camera: what it is, and its events in arrays of bounded size, in order of arrival."""
+
+    @property
+    def info(self) -> RecordingInfo:
+        """Sensor and geometry."""
+
+    def __iter__(self) -> Iterator[Events]:
+        """Yield arrays of dtype `EVENT`.
+
+        Raises:
+            FirstspikeError: the stream broke; what was yielded before stands.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One uninterrupted stretch of events: a file, or a camera from plug to unplug. Evidence does not cross it."""
+
+    name: str
+    open: Callable[[], AbstractContextManager[Stream]]
+    """Raises FirstspikeError if it cannot be opened; the daemon reports it and goes on with the next segment."""
+
+
+class Source(Protocol):
+    """Segments, one after another, perhaps without end."""
+
+    speed: float | None
+    """Times real time at which the events are to pass; None: as they come."""
+
+    def segments(self) -> Iterator[Segment]:
+        """Yield the segments; opening them is up to the caller."""
+
+    def close(self) -> None:
+        """Let go of processes and devices."""
+
+
+class SourceModule(Protocol):
+    """What a file in this folder offers."""
+
+    Options: type[BaseModel]
+
+    def create(self, options: BaseModel, base: Path) -> Source:
+        """Make the source; opens nothing yet."""

@@ -1,0 +1,1 @@
+"""What several tests need: builders of messages, files and networks."""

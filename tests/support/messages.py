@@ -1,0 +1,26 @@
+"""Messages as a daemon would send them."""
+
+from __future__ import annotations
+
+from firstspike.messages import Counters, Decision, Evidence, Health, Stamps, WindowAnswer
+
+
+def decision(seq=0, epoch="e", **changes):
+    window = WindowAnswer(
+        index=seq, t_start_us=0, t_end_us=50_000, events=321, label="3", confidence=0.9, log_probabilities=[-0.1, -2.3],
+        partial=False, backward=0, late=0, overflow=0, resets=0, out_of_bounds=0, cropped=0,
+    )  # fmt: skip
+    fields = {
+        "epoch": epoch, "seq": seq, "label": "3", "confidence": 0.9, "status": "ok", "reasons": [],
+        "backend": "emulator", "model": "m@1", "source": "a.raw", "t_us": 50_000, "first_spike_step": 17,
+        "window": window, "evidence": Evidence(label="3", confidence=0.9, weight=1.0, windows=1),
+        "stamps": Stamps(clock="monotonic", closed_ns=1, encoded_ns=2, inferred_ns=3, published_ns=4),
+    }  # fmt: skip
+    return Decision(**(fields | changes))
+
+
+def health(seq=0, epoch="e", state="running"):
+    return Health(
+        epoch=epoch, seq=seq, state=state, reasons=[], uptime_s=1.0, version="0", model="m@1", labels=["3", "4"],
+        source="a.raw", counters=Counters(), backends=[],
+    )  # fmt: skip

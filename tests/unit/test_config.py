@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firstspike.config import load
+from firstspike.config_layers import read_layers
+from firstspike.errors import ConfigError, NoInputError
+
+GOOD = """\
+[model]
+path = "m"
+[source]
+kind = "recording"
+[source.recording]
+paths = ["a.raw"]
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(GOOD)
+    return path
+
+
+def fault(file, *settings, environment=None):
+    with pytest.raises(ConfigError) as caught:
+        load(read_layers(file, settings, environment or {}))
+    return str(caught.value)
+
+
+def test_defaults_and_base_folder(file):
+    loaded = load(read_layers(file, [], {}))
+    assert loaded.config.publish.endpoint == "auto"
+    assert loaded.model_path == file.parent / "m"
+    assert loaded.source_options.paths == ["a.raw"]
+
+
+def test_later_layers_win_and_say_so(file):
+    (file.parent / "conf.d").mkdir()
+    (file.parent / "conf.d" / "10.toml").write_text("[schedule]\ndeadline_ms = 7\n")
+    layers = read_layers(file, ["schedule.deadline_ms=9"], {"FIRSTSPIKE__SCHEDULE__DEADLINE_MS": "8"})
+    assert load(layers).config.schedule.deadline_ms == 9
+    layers = read_layers(file, [], {"FIRSTSPIKE__SCHEDULE__DEADLINE_MS": "8", "FIRSTSPIKE__PUBLISH__ENDPOINT": "/a/b"})
+    loaded = load(layers)
+    assert (loaded.config.schedule.deadline_ms, loaded.config.publish.endpoint) == (8, "/a/b")
+    assert loaded.values["schedule", "deadline_ms"][1] == "environment FIRSTSPIKE__SCHEDULE__DEADLINE_MS"
+    layers = read_layers(file, [], {})
+    assert layers.origin(("schedule", "deadline_ms")).endswith("10.toml:2")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[publish]\nendpiont = 'x'\n", ["publish.endpiont", "'x'", "config.toml:8", "unknown key"]),
+        ("[nonsense]\na = 1\n", ["nonsense", "config.toml:8", "unknown key"]),
+        ("[schedule]\ndeadline_ms = -3\n", ["schedule.deadline_ms", "-3", "config.toml:8", "greater than 0"]),
+        ("[source.recording2]\nx = 1\n", ["source.recording2", "config.toml:8", "unknown key"]),
+        ("[source.simulated]\nsede = 1\n", ["source.simulated.sede", "config.toml:8", "unknown key"]),
+        ("[backend]\nkind = 'loihi9'\n", ["backend.kind", "'loihi9'", "config.toml:8", "emulator"]),
+    ],
+)
+def test_a_fault_names_key_value_and_origin(file, text, named):
+    file.write_text(GOOD + text)
+    message = fault(file)
+    assert all(part in message for part in named), message
+
+
+def test_all_faults_are_listed_not_just_the_first(file):
+    message = fault(file, "schedule.deadline_ms=no", "publish.high_water_mark=0")
+    assert len(message.splitlines()) == 2
+
+
+def test_what_is_missing_is_named(file):
+    file.write_text("[source]\nkind='recording'\n")
+    assert "model: missing, and it has no default: set it in" in fault(file)
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(NoInputError, match=r"gone\.toml"):
+        read_layers(tmp_path / "gone.toml", [], {})
+
+
+def test_a_folder_is_no_configuration(tmp_path):
+    with pytest.raises(NoInputError, match="directory"):
+        read_layers(tmp_path, [], {})
+
+
+def test_a_setting_without_a_value(file):
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
+        read_layers(file, ["schedule.deadline_ms"], {})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: (GOOD + text).encode())))
+def test_no_file_makes_anything_but_a_config_error(tmp_path_factory, raw):
+    path = tmp_path_factory.mktemp("fuzz") / "config.toml"
+    path.write_bytes(raw)
+    with contextlib.suppress(ConfigError):
+        load(read_layers(path, [], {}))

@@ -1,0 +1,153 @@
+"""The road from source to sink, with rooms that misbehave on command."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from firstspike.bundle import DecideSpec, InputSpec, Manifest, WindowSpec
+from firstspike.clock import SystemClock, VirtualClock
+from firstspike.errors import DataError, OutputError
+from firstspike.pipeline import Pipeline, Settings
+from firstspike.schedule import Schedule
+from firstspike.sources import Segment
+from firstspike.types import EVENT, Inference, RecordingInfo
+
+MANIFEST = Manifest(
+    schema="firstspike.bundle/1", name="m", version="1", labels=["a", "b"],
+    input=InputSpec(channels=2, height=4, width=4, encoding="count", steps=4, count_scale=4),
+    window=WindowSpec(kind="time", size=100, hop=100), decide=DecideSpec(),
+    files={"ttfs": {"path": "n", "sha256": "0" * 64}}, licence="x", trained_on=[],
+)  # fmt: skip
+
+
+class FakeStream:
+    info = RecordingInfo("npz", 4, 4, "given")
+
+    def __init__(self, blocks, fault=None):
+        self.blocks, self.fault = blocks, fault
+
+    def __iter__(self):
+        yield from self.blocks
+        if self.fault:
+            raise self.fault
+
+
+class FakeSource:
+    speed = None
+
+    def __init__(self, *streams):
+        self.streams = streams
+
+    def segments(self):
+        for number, stream in enumerate(self.streams):
+
+            @contextmanager
+            def opened(stream=stream):
+                if isinstance(stream, Exception):
+                    raise stream
+                yield stream
+
+            yield Segment(f"s{number}", opened)
+
+    def close(self):
+        pass
+
+
+class FakeBackend:
+    name = "fake"
+
+    def __init__(self, failures=()):
+        self.failures, self.calls = failures, 0
+
+    def infer(self, spikes):
+        self.calls += 1
+        if self.calls in self.failures:
+            return Inference(self.name, None, None, "the fake failed")
+        return Inference(self.name, np.array([9, 0], np.int32), np.array([5, 8], np.int32))
+
+    def close(self):
+        pass
+
+
+def block(*times):
+    events = np.zeros(len(times), EVENT)
+    events["t"] = times
+    return events
+
+
+def drive(*streams, backend=None, clock=None, sink=None, deadline_ns=10**12, **settings):
+    out = []
+    pipeline = Pipeline(
+        manifest=MANIFEST,
+        settings=Settings(MANIFEST.window, MANIFEST.decide, Schedule(deadline_ns), **settings),
+        source=FakeSource(*streams), backend=backend or FakeBackend(), clock=clock or VirtualClock(), epoch="e",
+        sink=sink or out.append,
+    )  # fmt: skip
+    pipeline.run()
+    return pipeline, out
+
+
+def test_a_window_becomes_a_decision():
+    pipeline, out = drive(FakeStream([block(0, 50, 120)]))
+    assert [(d.seq, d.t_us, d.label, d.status, d.backend, d.first_spike_step) for d in out] == [
+        (0, 100, "a", "ok", "fake", 5), (1, 200, "a", "ok", "fake", 5),
+    ]  # fmt: skip
+    assert [d.window.partial for d in out] == [False, True]
+    assert pipeline.totals.message().events == 3
+
+
+def test_a_failed_inference_is_published_as_such_and_not_as_an_answer():
+    _, out = drive(FakeStream([block(0, 100, 200)]), backend=FakeBackend(failures=(1,)))
+    assert (out[0].status, out[0].reasons, out[0].backend) == ("degraded", ["the fake failed"], None)
+    assert (out[0].label, out[0].window.label, out[0].confidence) == (None, None, None)
+    assert out[1].status == "ok"
+
+
+def test_a_broken_segment_is_counted_and_the_next_one_read():
+    broken = FakeStream([block(0, 150)], DataError("a.raw: broken"))
+    pipeline, out = drive(broken, DataError("b.raw: gone"), FakeStream([block(0)]))
+    # What was read before the fault is inferred: the event at 150 too.
+    assert [(d.source, d.t_us) for d in out] == [("s0", 100), ("s0", 200), ("s2", 100)]
+    assert [name for name, _ in pipeline.failures] == ["s0", "s1"]
+    totals = pipeline.totals.message()
+    assert (totals.sources_failed, totals.events, totals.windows) == (2, 3, 3)
+    assert pipeline.broken is None
+
+
+def test_evidence_does_not_cross_segments():
+    _, out = drive(FakeStream([block(0, 100, 200)]), FakeStream([block(0)]))
+    assert [d.evidence.windows for d in out] == [1, 2, 3, 1]
+
+
+def test_a_sink_that_fails_ends_the_run():
+    def sink(_):
+        raise OutputError("full")
+
+    with pytest.raises(OutputError, match="full"):
+        drive(FakeStream([block(0)]), FakeStream([block(0)]), sink=sink)
+
+
+def test_a_window_older_than_its_deadline_is_dropped_and_says_so():
+    pipeline, out = drive(FakeStream([block(0, 100)]), clock=SystemClock(), deadline_ns=-1)
+    assert {d.status for d in out} == {"dropped"}
+    assert all(d.backend is None and d.label is None and d.stamps.inferred_ns is None for d in out)
+    assert pipeline.totals.message().decisions_dropped == 2
+
+
+def test_an_overfull_window_is_degraded():
+    _, out = drive(FakeStream([block(*[0] * 10, 100)]), max_events=8)
+    assert out[0].status == "degraded"
+    assert "2 events dropped" in out[0].reasons[0]
+
+
+def test_every_event_is_accounted_for():
+    events = block(0, 10, 500, 20, 510, 505, 5_000_000, 100, 150)
+    events["x"][2] = 9  # outside 4×4
+    pipeline, out = drive(FakeStream([events]), reset_us=1000)
+    totals = pipeline.totals.message()
+    assert totals.events == 9
+    assert sum(d.window.events for d in out) + totals.late + totals.overflow + totals.out_of_bounds == 9
+    assert (totals.late, totals.backward, totals.resets, totals.out_of_bounds) == (1, 2, 1, 1)

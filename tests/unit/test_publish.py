@@ -1,0 +1,149 @@
+"""Sockets: what subscribers and late joiners receive, and what strangers cannot do."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+import zmq
+from tests.support.messages import decision, health
+
+from firstspike import endpoints
+from firstspike.client import Subscriber
+from firstspike.errors import ConfigError, UnavailableError
+from firstspike.publish import Publisher
+from firstspike.topics import TOPICS
+
+
+@pytest.fixture
+def endpoint(tmp_path):
+    # pytest's own folders can be too long for a socket's path.
+    return f"ipc://{tmp_path}/p" if len(str(tmp_path)) < 80 else f"ipc:///tmp/fs-test-{os.getpid()}"
+
+
+@pytest.fixture
+def publisher(endpoint):
+    made = Publisher(endpoint, "e", high_water_mark=10)
+    yield made
+    made.close()
+
+
+def join(publisher, endpoint, **options):
+    subscriber = Subscriber(endpoint, **options)
+    assert publisher.wait_for_subscriber(5, lambda: False)
+    return subscriber
+
+
+def test_a_subscriber_receives_decisions_and_health_in_order(publisher, endpoint):
+    with join(publisher, endpoint, topics=TOPICS) as subscriber:
+        time.sleep(0.1)  # both subscriptions
+        sent = [decision(seq) for seq in range(5)]
+        for message in sent:
+            publisher.publish_decision(message)
+        publisher.publish_health(lambda seq: health(seq))
+        assert [subscriber.receive(5) for _ in range(6)] == [*sent, health()]
+        assert subscriber.lost == {"decision": 0, "health": 0}
+
+
+def test_losses_and_restarts_are_counted(publisher, endpoint):
+    with join(publisher, endpoint) as subscriber:
+        for message in (decision(3), decision(4), decision(9), decision(0, epoch="f"), decision(2, epoch="f")):
+            publisher.publish_decision(message)
+        for _ in range(5):
+            subscriber.receive(5)
+        assert subscriber.lost["decision"] == 4 + 1
+        assert (subscriber.restarts, subscriber.epoch) == (1, "f")
+
+
+def test_a_slow_subscriber_loses_its_own_messages_and_knows_how_many(publisher, endpoint):
+    with join(publisher, endpoint, high_water_mark=10) as slow, Subscriber(endpoint) as quick:
+        assert publisher.wait_for_subscriber(5, lambda: False)
+        got = []
+        reader = threading.Thread(target=lambda: got.extend(iter(lambda: quick.receive(2), None)))
+        reader.start()
+        total = 3000
+        for seq in range(total):
+            publisher.publish_decision(decision(seq, source="x" * 2000))
+            if seq % 5 == 0:
+                time.sleep(0.001)  # the quick one can keep up with this
+        reader.join()
+        received = len(list(iter(lambda: slow.receive(0.2), None)))
+        publisher.publish_decision(decision(total))
+        assert slow.receive(5).seq == total
+        assert received < total
+        assert received + 1 + slow.lost["decision"] == total + 1
+        assert len(got) == total
+        assert quick.lost["decision"] == 0
+
+
+def test_the_snapshot_has_the_state(publisher, endpoint):
+    with Subscriber(endpoint) as subscriber:
+        assert subscriber.snapshot().decision is None
+        publisher.publish_decision(decision(7))
+        publisher.publish_health(lambda seq: health(seq))
+        snapshot = subscriber.snapshot()
+        assert (snapshot.decision, snapshot.health) == (decision(7), health())
+        assert snapshot.next_seq == {"decision": 8, "health": 1}
+
+
+def test_nobody_there(endpoint):
+    with Subscriber(endpoint) as subscriber:
+        assert subscriber.receive(0.05) is None
+        with pytest.raises(UnavailableError, match="is it running"):
+            subscriber.snapshot(0.1)
+
+
+def test_garbage_in_does_not_disturb(publisher, endpoint):
+    context = zmq.Context()
+    sockets = []
+    for kind, address in ((zmq.DEALER, endpoints.snapshot_of(endpoint)), (zmq.SUB, endpoint)):
+        for number in range(20):
+            socket = context.socket(kind)
+            socket.set(zmq.LINGER, 0)
+            socket.connect(address)
+            if kind == zmq.DEALER:
+                socket.send_multipart([b"snapshot"] * 5 if number % 3 else [os.urandom(number)])
+                socket.send(b"x" * 100_000)
+            else:
+                socket.subscribe(os.urandom(40))
+            sockets.append(socket)
+    with Subscriber(endpoint) as subscriber:
+        assert subscriber.snapshot(5).epoch == "e"
+        assert publisher.wait_for_subscriber(5, lambda: False)
+        publisher.publish_decision(decision())
+        assert subscriber.receive(5) == decision()
+    for socket in sockets:
+        socket.close()
+    context.term()
+
+
+def test_malformed_messages_are_counted_and_skipped(endpoint):
+    context = zmq.Context()
+    fake = context.socket(zmq.PUB)
+    fake.bind(endpoint)
+    with Subscriber(endpoint) as subscriber:
+        deadline = time.monotonic() + 5
+        while subscriber.malformed < 2 and time.monotonic() < deadline:
+            fake.send_multipart([b"decision.", b"\x93junk"])
+            fake.send_multipart([b"decision.more", b"x"])
+            assert subscriber.receive(0.05) is None
+        assert subscriber.malformed >= 2
+    fake.close()
+    context.term()
+
+
+def test_a_second_daemon_does_not_steal_the_endpoint(publisher, endpoint):
+    with pytest.raises(UnavailableError, match="another firstspike"):
+        Publisher(endpoint, "f")
+
+
+def test_the_sockets_are_not_for_everybody(publisher, endpoint):
+    assert endpoints.path_of(endpoint).stat().st_mode & 0o777 == 0o660
+
+
+@pytest.mark.parametrize("bad", ["tcp://*:5555", "ipc://relative", "", "ipc:///" + "x" * 200])
+def test_endpoints_that_are_refused(bad):
+    with pytest.raises(ConfigError, match="endpoint"):
+        endpoints.resolve(bad)
