@@ -1,11 +1,13 @@
 """Encoding: the native encoder equals its NumPy definition in every value, and both do what Eq. 1 says."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstspike.bundle import InputSpec
-from firstspike.encode import MAX_SPAN_US, Encoder, define
+from firstspike.encode import MAX_SPAN_US, Encoder, coordinates, define
+from firstspike.errors import DataError
 from firstspike.types import EVENT
 
 FITS = ("stretch", "crop", "centre")
