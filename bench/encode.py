@@ -1,4 +1,4 @@
-"""Events to TTFS tensor, in memory: million events a second (Mev/s) for windows of 10 ms, and the ratio to dv-processing.
+"""Events to TTFS tensor, in memory: million events a second (Mev/s) for windows of 10 ms, beside dv-processing's.
 
     .venv-bench/bin/python bench/encode.py
 
@@ -135,9 +135,8 @@ def measure(title: str, windows: list[Events], width: int, height: int) -> None:
     events = sum(map(len, windows))
     print(f"| {title} | Mev/s | µs a window | ratio to EdgeMap |\n|---|---|---|---|")
     for name, seconds in best.items():
-        print(
-            f"| {name} | {events / seconds / 1e6:.1f} | {seconds / len(windows) * 1e6:.0f} | {best[tasks[0][0]] / seconds:.2f} |"
-        )
+        rate, window_us = events / seconds / 1e6, seconds / len(windows) * 1e6
+        print(f"| {name} | {rate:.1f} | {window_us:.0f} | {best[tasks[0][0]] / seconds:.2f} |")
     print(flush=True)
 
 

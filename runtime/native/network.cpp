@@ -3,20 +3,8 @@
 
 namespace {
 
-#define FS_KERNELS(arch) {arch::read_times, arch::run_maxpool, arch::run_gated, arch::run_quartz}
-
-// The kernels of a level, or null where this build or this machine has none. -1: the best.
-const Kernels *kernels_of(int level) {
-  static constexpr Kernels kPortable = FS_KERNELS(portable);
-  if (level == FS_KERNELS_PORTABLE) return &kPortable;
-#if defined(__x86_64__)
-  static constexpr Kernels kV3 = FS_KERNELS(x86_64_v3), kV4 = FS_KERNELS(x86_64_v4);
-  const bool v3 = __builtin_cpu_supports("x86-64-v3"), v4 = __builtin_cpu_supports("x86-64-v4");
-  if (level == FS_KERNELS_X86_64_V4 || (level == FS_KERNELS_BEST && v4)) return v4 ? &kV4 : nullptr;
-  if (level == FS_KERNELS_X86_64_V3 || (level == FS_KERNELS_BEST && v3)) return v3 ? &kV3 : nullptr;
-#endif
-  return level == FS_KERNELS_BEST ? &kPortable : nullptr;
-}
+#define FS_NETWORK_KERNELS(arch) {arch::read_times, arch::run_maxpool, arch::run_gated, arch::run_quartz}
+constexpr Kernels kTables[] = FS_TABLES(FS_NETWORK_KERNELS);
 
 // (height, width, channels) to (channels, height, width).
 template <typename From, typename To, typename Convert>
@@ -33,7 +21,7 @@ void write_steps(const Shape &shape, int last, const uint16_t *activations, int3
 }  // namespace
 
 extern "C" int fs_network_kernels(fs_network *network, int level) {
-  const Kernels *kernels = kernels_of(level);
+  const Kernels *kernels = kernels_of(kTables, level);
   if (kernels == nullptr) {
     network->error = "this machine or this build has no kernels of that level";
     return FS_REFUSED;

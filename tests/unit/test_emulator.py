@@ -9,6 +9,7 @@ import pytest
 from hypothesis import event, given, settings
 from tests.unit.networks import cases, lenet
 
+from firstspike import native
 from firstspike.errors import BundleError, DataError, UnavailableError
 from firstspike.native import library
 from firstspike.ttfs import definition, emulator
@@ -216,7 +217,7 @@ def test_a_network_that_is_not_finished_does_not_run():
 
 
 def test_kernels_that_are_not_here_are_refused(monkeypatch):
-    monkeypatch.setitem(emulator._KERNELS, "portable", 99)
+    monkeypatch.setitem(native.KERNELS, "portable", 99)
     with pytest.raises(UnavailableError, match="kernels"):
         Emulator(lenet("gated"), "portable")
 

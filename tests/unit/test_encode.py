@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firstspike import native
 from firstspike.bundle import InputSpec
 from firstspike.encode import MAX_SPAN_US, Encoder, coordinates, define
-from firstspike.errors import DataError
+from firstspike.errors import DataError, UnavailableError
 from firstspike.types import EVENT
 
 FITS = ("stretch", "crop", "centre")
@@ -24,9 +25,9 @@ def spec_of(**changes):
     return InputSpec(**(values | changes))
 
 
-def assert_equal(spec, width, height, events, start, end):
+def assert_equal(spec, width, height, events, start, end, kernels="best"):
     expected = define(spec, width, height, events, start, end)
-    encoder = Encoder(spec, width, height)
+    encoder = Encoder(spec, width, height, kernels)
     for _ in range(2):  # the second time on buffers that a window has used
         actual = encoder.encode(events, start, end)
         np.testing.assert_array_equal(actual.times, expected.times)
@@ -67,6 +68,45 @@ def windows(draw):
 @given(specs, windows())
 def test_native_equals_definition(spec, window):
     assert_equal(spec, *window)
+
+
+@pytest.mark.parametrize("kernels", ["portable", "x86-64-v3", "x86-64-v4"])
+def test_all_kernels_equal_the_definition(kernels):
+    try:
+        Encoder(spec_of(), 5, 4, kernels)
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+    @settings(deadline=None, max_examples=100)
+    @given(specs, windows())
+    def check(spec, window):
+        assert_equal(spec, *window, kernels)
+
+    check()
+
+
+def test_kernels_that_are_not_here_are_refused(monkeypatch):
+    monkeypatch.setitem(native.KERNELS, "portable", 99)
+    with pytest.raises(UnavailableError, match="kernels"):
+        Encoder(spec_of(), 5, 4, "portable")
+
+
+def test_every_count_of_every_scale():
+    """A column for each count up to beyond C; where T is below C, counts become times at the end."""
+    for scale in range(2, 256):
+        counts = [0, *sorted({1, 2, scale // 3, scale // 2, scale - 2, scale - 1, scale, scale + 1} - {0})]
+        x = np.repeat(np.arange(len(counts)), counts)
+        for steps in {1, 7, 8, 16, scale - 1, scale, 255}:
+            spec = spec_of(channels=1, height=1, width=len(counts), steps=steps, count_scale=scale)
+            assert_equal(spec, len(counts), 1, make_events(0, x, 0, 0), 0, 1)
+
+
+@pytest.mark.parametrize(("sensor", "model"), [(65536, 65535), (65535, 46341), (60000, 59999)])
+def test_sides_too_large_for_arithmetic_in_32_bits(sensor, model):
+    """Larger than any bundle may ask for: there the tables are used, and give the same places."""
+    values = spec_of(channels=1, height=1).model_dump() | {"width": model}
+    x = np.random.default_rng(0).integers(0, 65536, 1000)
+    assert_equal(InputSpec.model_construct(**values), sensor, 1, make_events(0, x, 0, 1), 0, 1)
 
 
 def test_eq_1_over_counts():

@@ -5,21 +5,17 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from firstspike.errors import BundleError, DataError, UnavailableError
-from firstspike.native import library
+from firstspike.native import KERNELS, Kernels, library, pointer
 from firstspike.ttfs.definition import Result
 from firstspike.ttfs.limits import check
 from firstspike.ttfs.network import Conv, Dense, Flatten, Layer, MaxPool, Network
 
 _NO_MEMORY = 2
-_KERNELS = {"best": -1, "portable": 0, "x86-64-v3": 3, "x86-64-v4": 4}
-Kernels = Literal["best", "portable", "x86-64-v3", "x86-64-v4"]
-"""Which vector units to use. All give the same spikes; tests and measurements compare them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class Emulator:
         if not self._handle:
             raise UnavailableError("no memory for the network: use a smaller one")
         weakref.finalize(self, self._lib.fs_network_free, self._handle)
-        if self._lib.fs_network_kernels(self._handle, _KERNELS[kernels]):
+        if self._lib.fs_network_kernels(self._handle, KERNELS[kernels]):
             raise UnavailableError(f"{self._error()}: kernels {kernels!r}; use 'best'")
         for layer in network.layers:
             self._built(self._add(layer))
@@ -90,11 +86,10 @@ class Emulator:
             )
         if not times.flags.c_contiguous:
             times = np.ascontiguousarray(times)
-        answer = np.empty((2, self._outputs), np.int32)
-        at = answer.ctypes.data
-        if self._run(self._handle, times.ctypes.data, at, at + 4 * self._outputs, trace):
+        potential, first_spike = np.empty(self._outputs, np.int32), np.empty(self._outputs, np.int32)
+        if self._run(self._handle, pointer(times), pointer(potential), pointer(first_spike), trace):
             raise DataError(f"{self._error()} ({self.network.input_steps}): encode with the network's number of steps")
-        return answer[0], answer[1]
+        return potential, first_spike
 
     def _add(self, layer: Layer) -> int:
         lib, handle = self._lib, self._handle
