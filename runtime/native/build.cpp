@@ -119,6 +119,7 @@ void add_weighted(fs_network &network, Layer layer, const int8_t *weights, const
   const int64_t kernel = int64_t{layer.kernel_y} * layer.kernel_x;
   require(kernel <= kMaxWeights / layer.in.channels && kernel * layer.in.channels <= kMaxWeights / layer.lanes,
           "it has too many weights");
+  require(int64_t{layer.in.width} * layer.in.channels <= kMaxWeights / layer.lanes, "its input's rows are too long");
   require(int64_t{layer.out.height} * layer.out.width * layer.lanes <= kMaxWeights, "it has too many neurons");
 
   const size_t lanes = static_cast<size_t>(layer.lanes), channels = static_cast<size_t>(layer.in.channels);

@@ -6,13 +6,15 @@ namespace FS_ARCH {
 namespace {
 
 // The layer's inputs that are not silent, in order of row, x, channel, and where each pixel's begin.
-FS_INLINE void list_events(const uint16_t *input, const Shape &shape, Event *events, int32_t *row_start) {
+FS_INLINE void list_events(const uint16_t *input, const Layer &layer, Event *events, int32_t *row_start) {
+  const Shape &shape = layer.in;
   int32_t n = 0;
   for (int y = 0; y < shape.height; ++y) {
     for (int at = 0, x = 0; x < shape.width; ++x) {
       *row_start++ = n;
       for (int c = 0; c < shape.channels; ++c) {
-        events[n] = {at++, *input};
+        events[n] = {at, *input};
+        at += layer.lanes;
         n += *input++ != 0;
       }
     }
@@ -26,9 +28,9 @@ FS_INLINE void accumulate(const Layer &layer, const Event *events, const int32_t
                           int32_t *potentials) {
   const int channels = layer.in.channels, lanes = layer.lanes, outputs = layer.out.channels;
   const int8_t *weights = &layer.weights[0] + lane;
-  const int used = least(Blocks * kLanes, outputs - lane);
+  const int used = least(Blocks * kVector, outputs - lane);
   Lanes bias[Blocks];
-  for (int k = 0; k < Blocks; ++k) bias[k] = load(&layer.bias[0] + lane + k * kLanes) * (layer.end - layer.start);
+  for (int k = 0; k < Blocks; ++k) bias[k] = load(&layer.bias[0] + lane + k * kVector) * (layer.end - layer.start);
   for (int y = 0; y < layer.out.height; ++y) {
     const int top = y * layer.stride_y - layer.padding_y;
     const int ky_first = greatest(-top, 0), ky_end = least(layer.kernel_y, layer.in.height - top);
@@ -40,21 +42,21 @@ FS_INLINE void accumulate(const Layer &layer, const Event *events, const int32_t
       for (int ky = ky_first; ky < ky_end; ++ky) {
         const int32_t *row = row_start + int64_t{top + ky} * (layer.in.width + 1);
         // Within a row of the kernel, weights and events lie in the same order: (x, channel).
-        const int64_t base = (int64_t{ky} * layer.kernel_x - left) * channels;
+        const int64_t base = (int64_t{ky} * layer.kernel_x - left) * channels * lanes;
         const Event *end = events + row[x_end];
         for (const Event *e = events + row[x_first]; e != end; ++e) {
-          const int8_t *w = weights + (base + e->at) * lanes;
-          for (int k = 0; k < Blocks; ++k) u[k] += widen(w + k * kLanes) * e->a;
+          const int8_t *w = weights + base + e->at;
+          for (int k = 0; k < Blocks; ++k) u[k] += widen(w + k * kVector) * e->a;
         }
       }
       const int64_t pixel = int64_t{y} * layer.out.width + x;
       if (potentials != nullptr) __builtin_memcpy(potentials + pixel * lanes + lane, u, sizeof u);
-      int32_t flat[Blocks * kLanes];
+      int32_t flat[Blocks * kVector];
       __builtin_memcpy(flat, u, sizeof u);
-      uint16_t activations[Blocks * kLanes];
-      for (int i = 0; i < Blocks * kLanes; ++i) activations[i] = static_cast<uint16_t>(readout(flat[i], layer));
+      uint16_t activations[Blocks * kVector];
+      for (int i = 0; i < Blocks * kVector; ++i) activations[i] = static_cast<uint16_t>(readout(flat[i], layer));
       uint16_t *to = output + pixel * outputs + lane;
-      if (used == Blocks * kLanes) __builtin_memcpy(to, activations, sizeof activations);
+      if (used == Blocks * kVector) __builtin_memcpy(to, activations, sizeof activations);
       else
         for (int i = 0; i < used; ++i) to[i] = activations[i];
     }
@@ -66,15 +68,17 @@ FS_INLINE void accumulate(const Layer &layer, const Event *events, const int32_t
 void run_gated(const Layer &layer, Scratch &scratch, const uint16_t *input, uint16_t *output, int32_t *potentials) {
   Event *events = &scratch.events[0];
   int32_t *row_start = &scratch.row_start[0];
-  list_events(input, layer.in, events, row_start);
-  int lane = 0;
-  for (; layer.lanes - lane >= 4 * kLanes; lane += 4 * kLanes)
-    accumulate<4>(layer, events, row_start, lane, output, potentials);
-  switch ((layer.lanes - lane) / kLanes) {
-    case 3: return accumulate<3>(layer, events, row_start, lane, output, potentials);
-    case 2: return accumulate<2>(layer, events, row_start, lane, output, potentials);
-    case 1: return accumulate<1>(layer, events, row_start, lane, output, potentials);
-    default: return;
+  list_events(input, layer, events, row_start);
+  for (int lane = 0; lane < layer.lanes;) {
+    const int blocks = (layer.lanes - lane) / kVector, taken = blocks >= 8 ? 8 : blocks >= 4 ? 4 : blocks;
+    switch (taken) {
+      case 8: accumulate<8>(layer, events, row_start, lane, output, potentials); break;
+      case 4: accumulate<4>(layer, events, row_start, lane, output, potentials); break;
+      case 3: accumulate<3>(layer, events, row_start, lane, output, potentials); break;
+      case 2: accumulate<2>(layer, events, row_start, lane, output, potentials); break;
+      default: accumulate<1>(layer, events, row_start, lane, output, potentials); break;
+    }
+    lane += taken * kVector;
   }
 }
 

@@ -15,8 +15,16 @@ FS_INLINE T greatest(T a, T b) {
   return a < b ? b : a;
 }
 
-// A vector of potentials, split into what the machine has.
-using Lanes = int32_t __attribute__((vector_size(kLanes * 4)));
+// A vector of potentials, just as wide as the architecture's: GCC splits wider ones badly.
+#if defined(__AVX512F__)
+constexpr int kVector = 16;
+#elif defined(__AVX2__)
+constexpr int kVector = 8;
+#else
+constexpr int kVector = 4;
+#endif
+static_assert(kLanes % kVector == 0);
+using Lanes = int32_t __attribute__((vector_size(kVector * 4)));
 
 FS_INLINE Lanes load(const int32_t *from) {
   Lanes to;
@@ -28,14 +36,14 @@ FS_INLINE void store(int32_t *to, const Lanes &from) { __builtin_memcpy(to, &fro
 
 FS_INLINE Lanes widen(const int8_t *from) {
   Lanes to;  // a loop, as GCC 12 widens byte by byte in __builtin_convertvector
-  for (int i = 0; i < kLanes; ++i) to[i] = from[i];
+  for (int i = 0; i < kVector; ++i) to[i] = from[i];
   return to;
 }
 
 FS_INLINE bool any(const Lanes &lanes) {
-  int64_t halves[kLanes / 2], some = 0;
+  int64_t halves[kVector / 2], some = 0;
   __builtin_memcpy(halves, &lanes, sizeof lanes);
-  for (int i = 0; i < kLanes / 2; ++i) some |= halves[i];
+  for (int i = 0; i < kVector / 2; ++i) some |= halves[i];
   return some != 0;
 }
 

@@ -17,7 +17,8 @@ enum class Kind { conv, maxpool, flatten };
 
 constexpr int kLanes = 16;  // output channels are padded to whole vectors of 32-bit lanes
 
-// An input that is not silent: `at` is x * channels + c within its row, `a` its activation, never 0.
+// An input that is not silent: `at` is (x * channels + c) * lanes, its weights' place within its row of the kernel where
+// that begins at x = 0; `a` its activation, never 0.
 struct Event {
   int32_t at;
   int32_t a;

@@ -86,12 +86,25 @@ void finish_counts(uint8_t *times, int64_t size, int steps, int count_scale) {
   // T (C - c) // C = T - ceil(T c / C), and with m = floor(T 2^16 / C) the product c m / 2^16 is less than c / 2^16 below
   // T c / C, which is a multiple of 1/C: the same ceiling, as c C < 2^16.
   const uint16_t multiplier = static_cast<uint16_t>((steps << 16) / count_scale);  // < 2^16, as steps < count_scale
-  for (int64_t i = 0; i < size; ++i) {
-    const uint16_t c = times[i];
-    const uint16_t high = static_cast<uint16_t>(static_cast<uint32_t>(c) * multiplier >> 16);
-    const uint16_t low = static_cast<uint16_t>(c * multiplier);
-    times[i] = static_cast<uint8_t>(steps - high - (low != 0));
+  const auto finish = [=](uint8_t *at, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      const uint16_t c = at[i];
+      const uint16_t high = static_cast<uint16_t>(static_cast<uint32_t>(c) * multiplier >> 16);
+      const uint16_t low = static_cast<uint16_t>(c * multiplier);
+      at[i] = static_cast<uint8_t>(steps - high - (low != 0));
+    }
+  };
+  constexpr int64_t kLine = 64;
+  int64_t i = 0;
+  for (; i + kLine <= size; i += kLine) {
+    Words words;
+    __builtin_memcpy(&words, times + i, sizeof words);
+    uint64_t any = 0;
+    for (int k = 0; k < 8; ++k) any |= words[k];
+    if (any == 0) __builtin_memset(times + i, steps, kLine);  // most of a large sensor sees nothing
+    else finish(times + i, kLine);
   }
+  finish(times + i, size - i);
 }
 
 }  // namespace FS_ARCH

@@ -41,15 +41,15 @@ FS_INLINE void advance(const Layer &layer, int from, int steps, int n, const int
                        int32_t *fired) {
   const int32_t threshold = layer.threshold();
   Lanes crossed{};
-  for (int i = 0; i < n; i += kLanes) {
+  for (int i = 0; i < n; i += kVector) {
     const Lanes u = load(potential + i) + load(current + i) * steps;
     store(potential + i, u);
     crossed |= (u >= threshold) & (load(fired + i) == 0);
   }
   if (!any(crossed)) return;
-  for (int block = 0; block < n; block += kLanes) {
+  for (int block = 0; block < n; block += kVector) {
     if (!any((load(potential + block) >= threshold) & (load(fired + block) == 0))) continue;
-    for (int i = block; i < block + kLanes; ++i)
+    for (int i = block; i < block + kVector; ++i)
       if (potential[i] >= threshold && fired[i] == 0) {
         const int32_t before = potential[i] - current[i] * steps;
         const int32_t wait = (threshold - before + current[i] - 1) / current[i];  // rising, so current > 0
@@ -69,7 +69,7 @@ FS_INLINE void switch_on(const Layer &layer, int ky, const Spike &spike, int32_t
     const int64_t tap = int64_t{ky} * layer.kernel_x + (x - out * stride);
     const int8_t *w = weights + (tap * layer.in.channels + spike.c) * lanes;
     int32_t *row = current + int64_t{out} * lanes;
-    for (int k = 0; k < lanes; k += kLanes) store(row + k, load(row + k) + widen(w + k));
+    for (int k = 0; k < lanes; k += kVector) store(row + k, load(row + k) + widen(w + k));
   }
 }
 
