@@ -204,9 +204,8 @@ def _explain(error: ValidationError, prefix: tuple[str, ...], layers: Layers) ->
         name = ".".join(key)
         match fault["type"]:
             case "missing":
-                lines.append(
-                    f"{name}: missing: it has no default; set it in {layers.main_file or 'a configuration file'}"
-                )
+                where = f"set it in {layers.main_file}" if layers.main_file else "name a file: --config FILE"
+                lines.append(f"{name}: missing, and it has no default: {where}")
             case "extra_forbidden":
                 lines.append(f"{name} = {fault['input']!r:.60} ({layers.origin(key)}): unknown key")
             case _:

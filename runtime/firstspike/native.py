@@ -15,7 +15,7 @@ from pathlib import Path
 import firstspike
 from firstspike.errors import UnavailableError
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 """Equal to `fs_abi_version()` in runtime/native/version.cpp; raised together whenever a signature changes."""
 
 
@@ -33,6 +33,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "fs_network_add_maxpool": (c_int, [c_void_p] + [c_int] * 4),
     "fs_network_add_flatten": (c_int, [c_void_p]),
     "fs_network_finish": (c_int, [c_void_p]),
+    "fs_network_kernels": (c_int, [c_void_p, c_int]),
     "fs_network_error": (c_char_p, [c_void_p]),
     "fs_network_free": (None, [c_void_p]),
     "fs_network_run": (c_int, [c_void_p] * 5),

@@ -121,6 +121,8 @@ class Pipeline:
         settings = self._settings
         windower = Windower(settings.window, max_events=settings.max_events, reset_us=settings.reset_us)
         with segment.open() as stream:
+            for note in stream.info.notes:
+                log.info("%s: %s", segment.name, note)
             encoder = Encoder(self._manifest.input, stream.info.width, stream.info.height)
             try:
                 self._run_stream(stream, windower, encoder)

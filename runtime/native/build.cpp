@@ -229,15 +229,17 @@ int fs_network_finish(fs_network *network) {
       steps = std::max(steps, static_cast<size_t>(layer.greatest_input));
     }
     network->input_activations.resize(static_cast<size_t>(network->input.size()));
-    network->events.resize(events);
-    network->row_start.resize(std::max(pixels, rows + 1));
-    if (network->quartz) {
-      network->by_time.resize(events);
-      network->histogram.resize(steps + 2);
-      network->cursor.resize(rows + 1);
-      network->current.resize(row_lanes);
-      network->potential.resize(row_lanes);
-      network->fired.resize(row_lanes);
+    network->scratch.row_start.resize(std::max(pixels, rows + 1));
+    if (!network->quartz) {
+      network->scratch.events.resize(events);
+    } else {
+      network->scratch.spikes.resize(events);
+      network->scratch.by_time.resize(events);
+      network->scratch.histogram.resize(steps + 2);
+      network->scratch.cursor.resize(rows + 1);
+      network->scratch.current.resize(row_lanes);
+      network->scratch.potential.resize(row_lanes);
+      network->scratch.fired.resize(row_lanes);
     }
     const Layer &last = network->layers.back();
     network->outputs.resize(static_cast<size_t>(last.out.height) * static_cast<size_t>(last.out.width) *

@@ -5,7 +5,6 @@
 #include <new>
 #include <vector>
 
-#include "clones.h"
 #include "firstspike.h"
 
 struct fs_encoder {
@@ -26,7 +25,7 @@ namespace {
 
 // Calls update(index, t) for each event that falls onto the model, and fills counts.
 template <bool Identity, typename Update>
-FS_INLINE void for_each(const fs_encoder &encoder, const fs_event *events, int64_t n, int64_t *counts, Update update) {
+inline void for_each(const fs_encoder &encoder, const fs_event *events, int64_t n, int64_t *counts, Update update) {
   const unsigned sensor_width = static_cast<unsigned>(encoder.sensor_width);
   const unsigned sensor_height = static_cast<unsigned>(encoder.sensor_height);
   const int32_t *columns = encoder.columns.data(), *rows = encoder.rows.data();
@@ -59,7 +58,7 @@ FS_INLINE void for_each(const fs_encoder &encoder, const fs_event *events, int64
 }
 
 template <bool Identity>
-FS_INLINE void count(fs_encoder &encoder, const fs_event *events, int64_t n, uint8_t *times, int64_t *counts) {
+inline void count(fs_encoder &encoder, const fs_event *events, int64_t n, uint8_t *times, int64_t *counts) {
   if (!encoder.next.empty()) {
     std::memset(times, encoder.steps, static_cast<size_t>(encoder.size()));
     const uint8_t *next = encoder.next.data();
@@ -89,7 +88,7 @@ FS_INLINE void count(fs_encoder &encoder, const fs_event *events, int64_t n, uin
 }
 
 template <bool Identity>
-FS_INLINE void first(const fs_encoder &encoder, const fs_event *events, int64_t n, int64_t t_start, int64_t t_end,
+inline void first(const fs_encoder &encoder, const fs_event *events, int64_t n, int64_t t_start, int64_t t_end,
                      uint8_t *times, int64_t *counts) {
   std::memset(times, encoder.steps, static_cast<size_t>(encoder.size()));
   const uint64_t span = static_cast<uint64_t>(t_end) - static_cast<uint64_t>(t_start);
@@ -110,7 +109,7 @@ FS_INLINE void first(const fs_encoder &encoder, const fs_event *events, int64_t 
   });
 }
 
-FS_CLONES void encode(fs_encoder &encoder, const fs_event *events, int64_t n, int64_t t_start, int64_t t_end,
+void encode(fs_encoder &encoder, const fs_event *events, int64_t n, int64_t t_start, int64_t t_end,
                       uint8_t *times, int64_t *counts) {
   if (encoder.first && encoder.identity) first<true>(encoder, events, n, t_start, t_end, times, counts);
   else if (encoder.first) first<false>(encoder, events, n, t_start, t_end, times, counts);

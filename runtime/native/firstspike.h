@@ -75,6 +75,10 @@ FS_API int fs_network_finish(fs_network *network);
 FS_API const char *fs_network_error(const fs_network *network);
 FS_API void fs_network_free(fs_network *network);
 
+/* Which vector units to use; FS_KERNELS_BEST unless told. Every level gives the same results. FS_REFUSED: not here. */
+enum { FS_KERNELS_BEST = -1, FS_KERNELS_PORTABLE = 0, FS_KERNELS_X86_64_V3 = 3, FS_KERNELS_X86_64_V4 = 4 };
+FS_API int fs_network_kernels(fs_network *network, int level);
+
 /* times: channels*height*width, each at most input_steps (otherwise FS_REFUSED, and nothing is written).
  * potential, first_spike: one for each output neuron. trace: NULL, or room for every layer's spike steps, layer after
  * layer, each (channels, height, width). Allocates nothing. */

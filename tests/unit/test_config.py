@@ -77,7 +77,7 @@ def test_all_faults_are_listed_not_just_the_first(file):
 
 def test_what_is_missing_is_named(file):
     file.write_text("[source]\nkind='recording'\n")
-    assert "model: missing" in fault(file)
+    assert "model: missing, and it has no default: set it in" in fault(file)
 
 
 def test_no_such_file(tmp_path):

@@ -14,6 +14,7 @@ from firstspike.messages import Counters, Decision
 
 DEFAULT_MODEL = "nmnist"
 BAR = 20
+HEADER = "sensor time      answer, probability (recent windows) | last window alone, its events | close to publish"
 
 
 def add_config_arguments(command: argparse.ArgumentParser) -> None:

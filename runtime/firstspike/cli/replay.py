@@ -8,6 +8,7 @@ from pathlib import Path
 
 from firstspike import daemon
 from firstspike.cli.common import (
+    HEADER,
     add_config_arguments,
     apply_settings,
     describe,
@@ -81,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         layers.put(("publish", "endpoint"), args.publish, "--publish")
     loaded = apply_settings(layers, args.set)
     stopping = stop_on_signal()
+    if not args.json:
+        print(HEADER, file=sys.stderr)
 
     def show(decision: Decision) -> None:
         if args.json:

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from firstspike import endpoints
-from firstspike.cli.common import describe, describe_totals, stop_on_signal
+from firstspike.cli.common import HEADER, describe, describe_totals, stop_on_signal
 from firstspike.cli.output import emit, emit_json
 from firstspike.client import Message, Subscriber
 from firstspike.errors import UnavailableError
@@ -34,6 +34,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print messages until told to stop."""
     stopping = stop_on_signal()
+    if not args.json:
+        print(HEADER, file=sys.stderr)
     with Subscriber(args.endpoint, topics=TOPICS) as subscriber:
         quiet_s = 0.0
         while not stopping.is_set():

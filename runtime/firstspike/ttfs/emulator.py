@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from firstspike.ttfs.limits import check
 from firstspike.ttfs.network import Conv, Dense, Flatten, Layer, MaxPool, Network
 
 _NO_MEMORY = 2
+_KERNELS = {"best": -1, "portable": 0, "x86-64-v3": 3, "x86-64-v4": 4}
+Kernels = Literal["best", "portable", "x86-64-v3", "x86-64-v4"]
+"""Which vector units to use. All give the same spikes; tests and measurements compare them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +37,14 @@ class Emulator:
 
     Args:
         network: checked here (`limits.check`), and its bounds once more natively.
+        kernels: the best that this machine has, unless told.
 
     Raises:
         BundleError: the network is not allowed.
-        UnavailableError: the native library is missing, or memory is.
+        UnavailableError: the native library, memory, or the kernels that were asked for are missing.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, kernels: Kernels = "best") -> None:
         check(network)
         self.network = network
         self._shape = network.input_shape
@@ -52,6 +57,8 @@ class Emulator:
         if not self._handle:
             raise UnavailableError("no memory for the network: use a smaller one")
         weakref.finalize(self, self._lib.fs_network_free, self._handle)
+        if self._lib.fs_network_kernels(self._handle, _KERNELS[kernels]):
+            raise UnavailableError(f"{self._error()}: kernels {kernels!r}; use 'best'")
         for layer in network.layers:
             self._built(self._add(layer))
         self._built(self._lib.fs_network_finish(self._handle))
