@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.messages import decision
 
 from firstspike.errors import DataError, NoInputError
 from firstspike.evaluation import Evaluation, labelled, quantiles
-from tests.support.messages import decision
 
 
 def test_a_folder_of_labels(tmp_path):
