@@ -78,6 +78,15 @@ def test_sqlite_files_that_are_no_bags(path, statements, text):
         decode(path)
 
 
+def test_a_column_whose_name_is_no_text_is_damage(path):
+    make.db3(path, CDR)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"messages(id INT", b"messages(i\x80 INT"))
+    assert path.read_bytes() != data
+    with pytest.raises(DataError, match="damaged, cut or no ROS 2 bag"):
+        decode(path)
+
+
 def test_an_empty_topic_is_read_where_the_user_gives_the_geometry(path):
     tables(path, TOPICS, "CREATE TABLE messages(topic_id, data)", INSERT)
     info, found, _ = decode(path, width=64, height=48)
