@@ -39,11 +39,11 @@ demo: setup
 	@mkdir -p build/demo
 	@$(BIN)/firstspike simulate build/demo/digits.aedat4
 	@$(BIN)/firstspike info build/demo/digits.aedat4
-	@folder=$$(mktemp -d); trap 'kill %1 2>/dev/null || true; rm -rf "$$folder"' EXIT; \
+	@folder=$$(mktemp -d); daemon=; trap 'kill $$daemon 2>/dev/null || true; rm -rf "$$folder"' EXIT; \
 	$(BIN)/firstspike run --config config.toml --set model.path=$(MODEL) --set source.kind=recording \
 	  --set 'source.recording.paths=["build/demo/digits.aedat4"]' --set "publish.endpoint=ipc://$$folder/demo" \
-	  --set publish.wait_for_subscriber_s=20 & \
-	$(BIN)/firstspike watch "ipc://$$folder/demo" --until-stop --timeout 60; wait %1
+	  --set publish.wait_for_subscriber_s=20 & daemon=$$!; \
+	$(BIN)/firstspike watch "ipc://$$folder/demo" --until-stop --timeout 60; wait $$daemon
 
 bench: $(VENV)-bench/.done
 	@$(VENV)-bench/bin/python bench/all.py

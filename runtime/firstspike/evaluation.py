@@ -94,7 +94,7 @@ def recordings(folder: Path) -> Iterator[Path]:
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if not path.is_dir() or (path / "metadata.yaml").exists():
             yield path
-        else:
+        elif not path.is_symlink():  # a link may lead back up
             yield from recordings(path)
 
 

@@ -61,7 +61,10 @@ def library() -> ctypes.CDLL:
         raise UnavailableError(
             f"native library libfirstspike.so was not found in {[str(p.parent) for p in places]}: run 'make setup'"
         )
-    lib = ctypes.CDLL(str(found))
+    try:
+        lib = ctypes.CDLL(str(found))
+    except OSError as error:
+        raise UnavailableError(f"{found}: is no library for this machine: {error}: run 'make setup'") from None
     if (version := lib.fs_abi_version()) != ABI_VERSION:
         raise UnavailableError(f"{found} has version {version}, this firstspike needs {ABI_VERSION}: run 'make setup'")
     for name, (result, arguments) in _SIGNATURES.items():

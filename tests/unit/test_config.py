@@ -102,3 +102,15 @@ def test_no_file_makes_anything_but_a_config_error(tmp_path_factory, raw):
     path.write_bytes(raw)
     with contextlib.suppress(ConfigError):
         load(read_layers(path, [], {}))
+
+
+def test_text_may_look_like_a_number(file):
+    loaded = load(read_layers(file, [], {"FIRSTSPIKE__MODEL__PATH": "31"}))
+    assert loaded.config.model.path == "31"
+
+
+@pytest.mark.parametrize(
+    "setting", ["window.size=" + "9" * 5000, "window.size=10000000000000", "source.recording.width=3"]
+)
+def test_values_beyond_all_limits(file, setting):
+    assert setting.split("=")[0].rpartition(".")[0] in fault(file, setting)

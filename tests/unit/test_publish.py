@@ -11,7 +11,7 @@ from tests.support.messages import decision, health
 
 from firstspike import endpoints
 from firstspike.client import Subscriber
-from firstspike.errors import ConfigError, UnavailableError
+from firstspike.errors import ConfigError, OutputError, UnavailableError
 from firstspike.publish import Publisher
 from firstspike.topics import TOPICS
 
@@ -130,6 +130,33 @@ def test_malformed_messages_are_counted_and_skipped(endpoint):
 def test_a_second_daemon_does_not_steal_the_endpoint(publisher, endpoint):
     with pytest.raises(UnavailableError, match="another firstspike"):
         Publisher(endpoint, "f")
+
+
+def test_a_file_in_the_endpoints_place_is_left_alone(tmp_path):
+    (tmp_path / "precious").write_text("data")
+    with pytest.raises(ConfigError, match="is no socket"):
+        Publisher(f"ipc://{tmp_path}/precious", "e")
+    (tmp_path / "p.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OutputError, match="no place for sockets"):
+        Publisher(f"ipc://{tmp_path}/p", "e")
+    assert (tmp_path / "precious").read_text() == "data"
+
+
+def test_a_subscription_that_the_heartbeat_took_in_still_counts(publisher, endpoint):
+    with Subscriber(endpoint):
+        time.sleep(0.3)
+        for _ in range(5):
+            publisher.publish_health(lambda seq: health(seq))
+        assert publisher.wait_for_subscriber(1, lambda: False)
+
+
+def test_a_replay_that_begins_again_is_a_restart_and_no_loss(publisher, endpoint):
+    with join(publisher, endpoint) as subscriber:
+        for message in (decision(0), decision(1), decision(0)):
+            publisher.publish_decision(message)
+        for _ in range(3):
+            subscriber.receive(5)
+        assert (subscriber.restarts, subscriber.lost["decision"]) == (1, 0)
 
 
 def test_the_sockets_are_not_for_everybody(publisher, endpoint):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from firstspike import daemon
@@ -16,7 +15,7 @@ from firstspike.cli.common import (
     layers_for_files,
     stop_on_signal,
 )
-from firstspike.cli.output import emit, emit_json
+from firstspike.cli.output import emit, emit_json, say
 from firstspike.messages import Decision, to_plain
 
 
@@ -83,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     loaded = apply_settings(layers, args.set)
     stopping = stop_on_signal()
     if not args.json:
-        print(HEADER, file=sys.stderr)
+        say(HEADER)
 
     def show(decision: Decision) -> None:
         if args.json:
@@ -98,5 +97,5 @@ def run(args: argparse.Namespace) -> int:
             made.pipeline.run()
         pipeline = made.pipeline
     if not args.json:
-        print(describe_totals(pipeline.totals.message()), file=sys.stderr)
-    return pipeline.failures[0][1].exit_code if pipeline.failures else 0
+        say(describe_totals(pipeline.totals.message()))
+    return pipeline.failures[0][1].exit_code if pipeline.failures else stopping.exit_code

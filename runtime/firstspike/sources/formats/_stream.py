@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,12 +150,16 @@ class Unwrap:
 
 
 def extent(batches: Iterator[Events], stats: Stats) -> tuple[int, int]:
-    """Consumes a recording and returns one more than its largest x and y: at least (1, 1)."""
+    """Consumes a recording and returns one more than its largest x and y: at least (1, 1).
+
+    A fault ends it: what comes before is still to be handed out, and the fault is raised when it is reached again.
+    """
     width = height = 1
-    for events in batches:
-        stats.tick()
-        width = max(width, int(events["x"].max(initial=0)) + 1)
-        height = max(height, int(events["y"].max(initial=0)) + 1)
+    with contextlib.suppress(DataError):
+        for events in batches:
+            stats.tick()
+            width = max(width, int(events["x"].max(initial=0)) + 1)
+            height = max(height, int(events["y"].max(initial=0)) + 1)
     return min(width, 65535), min(height, 65535)
 
 
