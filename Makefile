@@ -39,11 +39,11 @@ demo: setup
 	@mkdir -p build/demo
 	@$(BIN)/firstspike simulate build/demo/digits.aedat4
 	@$(BIN)/firstspike info build/demo/digits.aedat4
-	@folder=$$(mktemp -d); trap 'kill %1 2>/dev/null || true; rm -rf "$$folder"' EXIT; \
+	@folder=$$(mktemp -d); daemon=; trap 'kill $$daemon 2>/dev/null || true; rm -rf "$$folder"' EXIT; \
 	$(BIN)/firstspike run --config config.toml --set model.path=$(MODEL) --set source.kind=recording \
 	  --set 'source.recording.paths=["build/demo/digits.aedat4"]' --set "publish.endpoint=ipc://$$folder/demo" \
-	  --set publish.wait_for_subscriber_s=20 & \
-	$(BIN)/firstspike watch "ipc://$$folder/demo" --until-stop --timeout 60; wait %1
+	  --set publish.wait_for_subscriber_s=20 & daemon=$$!; \
+	$(BIN)/firstspike watch "ipc://$$folder/demo" --until-stop --timeout 60; wait $$daemon
 
 bench: $(VENV)-bench/.done
 	@$(VENV)-bench/bin/python bench/all.py
@@ -70,3 +70,22 @@ schemas: setup
 .PHONY: golden
 golden: setup
 	@FIRSTSPIKE_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/replay -k golden
+
+# Train models/nmnist from the data, in an environment of its own: see models/forge/README.md.
+FORGE := $(VENV)-forge
+FORGE_RUN := PYTHONPATH=.:runtime $(FORGE)/bin/python -m models.forge.nmnist
+.PHONY: forge forge-check
+forge: $(FORGE)/.done
+	@$(FORGE_RUN) base
+	@$(FORGE_RUN) develop
+	@$(FORGE_RUN) folds
+	@$(FORGE_RUN) final
+
+forge-check: setup
+	@PYTHONPATH=. $(BIN)/python -m models.forge.check
+
+$(FORGE)/.done: models/forge/requirements.txt models/forge/constraints.txt | check-tools
+	@test -x $(FORGE)/bin/python || $(PYTHON) -m venv $(FORGE)
+	@echo "setup: installing the forge's packages into $(FORGE)"
+	@$(FORGE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint models/forge/constraints.txt -r models/forge/requirements.txt
+	@touch $@

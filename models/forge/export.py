@@ -13,7 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from firstspike.ttfs.network import Conv, Dense, Flatten, Layer, MaxPool, Network, Readout, save
+from firstspike.ttfs.file import save
+from firstspike.ttfs.network import Conv, Dense, Flatten, Layer, MaxPool, Network, Readout
 
 LIMIT = 1 << 23
 """Potentials stay below this in magnitude: Loihi's state variables have 24 bits, and so float32 sums are exact."""

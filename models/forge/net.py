@@ -131,7 +131,7 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, percentile: float = 99.5) -> None:
-        """Set the ranges to a percentile of each layer's positive activations on these inputs, and quantise from now on."""
+        """Set each layer's range to a percentile of its positive activations on these inputs; quantise from now on."""
         for layer, weight in enumerate(self.weights[:-1]):
             x = functional.relu(functional.conv2d(x, weight))
             self.ranges[layer] = float(np.log(np.percentile(x[x > 0].numpy(), percentile)))

@@ -31,7 +31,9 @@ class Windows:
 def windows(recordings: store.Store, min_events: int = MIN_EVENTS) -> Windows:
     """Cut every recording into windows of 50 ms from its start."""
     per = -(-store.BINS // WINDOW_BINS)
-    recording, number = (grid.ravel() for grid in np.meshgrid(np.arange(len(recordings)), np.arange(per), indexing="ij"))
+    recording, number = (
+        grid.ravel() for grid in np.meshgrid(np.arange(len(recordings)), np.arange(per), indexing="ij")
+    )
     first = number * WINDOW_BINS
     last = np.minimum(first + WINDOW_BINS, store.BINS)
     spoken = store.counts(recordings, recording, first, last) >= min_events
@@ -42,7 +44,8 @@ def windows(recordings: store.Store, min_events: int = MIN_EVENTS) -> Windows:
 def log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Along the last axis."""
     values = values - values.max(-1, keepdims=True)
-    return values - np.log(np.exp(values).sum(-1, keepdims=True))
+    logs: NDArray[np.float64] = values - np.log(np.exp(values).sum(-1, keepdims=True))
+    return logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,12 @@ def judge(cut: Windows, potentials: NDArray[np.float64], scale: float = 1.0, dec
     spoke = np.bincount(cut.recording, minlength=len(cut.labels)) > 0
     answers = np.where(spoke, total.argmax(1), -1)
     return Score(
-        float((answers == cut.labels).mean()), len(answers), float(right.mean()), len(right), int((~spoke).sum()), answers
+        float((answers == cut.labels).mean()),
+        len(answers),
+        float(right.mean()),
+        len(right),
+        int((~spoke).sum()),
+        answers,
     )
 
 

@@ -41,7 +41,8 @@ class Store:
 def pack(t_us: NDArray[np.int64], pixel: NDArray[np.intp], on: NDArray[np.bool_]) -> NDArray[np.uint32]:
     """Pack and sort the events of one recording; those after its last bin are dropped."""
     keep = t_us < BINS * BIN_US
-    packed = (t_us[keep].astype(np.uint32) << 12) | (on[keep].astype(np.uint32) << 11) | pixel[keep].astype(np.uint32)
+    time, polarity, place = (column[keep].astype(np.uint32) for column in (t_us, on, pixel))
+    packed = (time << np.uint32(12)) | (polarity << np.uint32(11)) | place
     packed.sort()
     return packed
 
@@ -67,7 +68,7 @@ def join(stores: list[Store]) -> Store:
 def counts(
     store: Store, which: NDArray[np.intp], first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Events of each recording in bins first (inclusive) to last (exclusive), as they lie in `store.events`: lengths."""
+    """How many events each recording has in bins first (inclusive) to last (exclusive)."""
     return store.begins[which, last] - store.begins[which, first]
 
 
@@ -120,10 +121,10 @@ class Augment:
     """Up to this many events a pixel are added, uniformly drawn."""
 
 
-def draw(store: Store, size: int, rng: np.random.Generator, augment: Augment) -> tuple[
-    NDArray[np.uint16], NDArray[np.int64]
-]:
-    """A batch for training: count images (size, 2, SIDE, SIDE) and labels (size,), recordings drawn with replacement."""
+def draw(
+    store: Store, size: int, rng: np.random.Generator, augment: Augment
+) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+    """A batch for training, recordings drawn with replacement: count images (size, 2, SIDE, SIDE), labels (size,)."""
     which = rng.integers(0, len(store), size)
     first, last = _spans(size, rng, augment)
     for _ in range(3):
@@ -144,9 +145,7 @@ def draw(store: Store, size: int, rng: np.random.Generator, augment: Augment) ->
     return _image(size, row, on, pixel), store.labels[which]
 
 
-def _spans(
-    size: int, rng: np.random.Generator, augment: Augment
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _spans(size: int, rng: np.random.Generator, augment: Augment) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     length = rng.integers(augment.shortest, augment.usual + 1, size)
     long = rng.random(size) < augment.long
     length[long] = rng.integers(augment.usual, BINS + 1, int(long.sum()))

@@ -62,7 +62,7 @@ def varied(rng: np.random.Generator) -> Scene:
 def _record(ink: NDArray[np.float32], scene: Scene, rng: np.random.Generator) -> list[NDArray[np.uint32]]:
     array = PixelArray((len(ink), scene.height, scene.width), scene.pixel, rng)
     steps = list(scene.watch(ink, array, 0.0, LENGTH_US))
-    index = np.concatenate([raw.index for raw in steps])
+    index = np.concatenate([raw.pixel for raw in steps])
     t_us = np.concatenate([raw.t_us for raw in steps]).astype(np.int64)
     on = np.concatenate([raw.on for raw in steps])
     which, pixel = np.divmod(index, scene.height * scene.width)

@@ -69,9 +69,7 @@ def _mixed(
     stores: list[store.Store], phase: Phase, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
     sizes = rng.multinomial(phase.batch, phase.mixture)
-    parts = [
-        store.draw(one, int(size), rng, phase.augment) for one, size in zip(stores, sizes, strict=True) if size
-    ]
+    parts = [store.draw(one, int(size), rng, phase.augment) for one, size in zip(stores, sizes, strict=True) if size]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 

@@ -67,7 +67,7 @@ class DecideSpec(_Strict):
 
     min_events: Annotated[int, Field(ge=0)] = 1
     """Windows with fewer events say nothing."""
-    logit_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    logit_scale: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
     """log-probabilities are log_softmax(potential · logit_scale); fitted on validation data."""
     decay: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Evidence is multiplied by this at each window before the window's own is added."""

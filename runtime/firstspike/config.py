@@ -23,7 +23,8 @@ from firstspike.schedule import Schedule
 class Section(BaseModel):
     """A section whose keys are all known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Numbers as text: the environment's values are read as TOML first.
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
 class ModelSection(Section):
@@ -36,8 +37,8 @@ class WindowSection(Section):
     """`[window]`; what is left out is as the bundle wants it."""
 
     kind: Literal["time", "count"] | None = None
-    size: Annotated[int | None, Field(ge=1, description="µs (time) or events (count)")] = None
-    hop: Annotated[int | None, Field(ge=1, description="as size; default: size")] = None
+    size: Annotated[int | None, Field(ge=1, le=1 << 40, description="µs (time) or events (count)")] = None
+    hop: Annotated[int | None, Field(ge=1, le=1 << 40, description="as size; default: size")] = None
     max_events: Annotated[int, Field(ge=1, le=100_000_000, description="most events held for open windows")] = 4_000_000
     reset_us: Annotated[int, Field(ge=1, description="a jump back by more is a new time base")] = 1_000_000
 
@@ -55,6 +56,10 @@ class WindowSection(Section):
         if hop > size:
             raise ConfigError(
                 f"window.hop {hop} is larger than window.size {size}: events between windows would be lost"
+            )
+        if kind == "count" and size > self.max_events:
+            raise ConfigError(
+                f"window.size is {size} events, more than window.max_events {self.max_events}: raise that"
             )
         return WindowSpec(kind=kind, size=size, hop=hop)
 
@@ -204,9 +209,8 @@ def _explain(error: ValidationError, prefix: tuple[str, ...], layers: Layers) ->
         name = ".".join(key)
         match fault["type"]:
             case "missing":
-                lines.append(
-                    f"{name}: missing: it has no default; set it in {layers.main_file or 'a configuration file'}"
-                )
+                where = f"set it in {layers.main_file}" if layers.main_file else "name a file: --config FILE"
+                lines.append(f"{name}: missing, and it has no default: {where}")
             case "extra_forbidden":
                 lines.append(f"{name} = {fault['input']!r:.60} ({layers.origin(key)}): unknown key")
             case _:

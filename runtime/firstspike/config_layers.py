@@ -82,7 +82,7 @@ def read_layers(file: Path | None, settings: Sequence[str], environment: Mapping
         file = SYSTEM_FILE
     if file is not None:
         layers.main_file, layers.base = file, file.resolve().parent
-        for part in [file, *sorted((file.parent / "conf.d").glob("*.toml"))]:
+        for part in [file, *sorted((layers.base / "conf.d").glob("*.toml"))]:
             _read_file(layers, part)
     for name, text in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX):
@@ -100,7 +100,7 @@ def _value(text: str) -> Any:
     """A value as TOML would read it; what is no TOML value is a string, so that quotes are not needed."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+    except (ValueError, KeyError, RecursionError):  # TOMLDecodeError, and integers beyond Python's limit
         return text
 
 
@@ -116,7 +116,7 @@ def _read_file(layers: Layers, file: Path) -> None:
         raise NoInputError(f"{file}: no such configuration file") from None
     except OSError as error:
         raise NoInputError(f"{file}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, integers beyond the limit
         raise ConfigError(f"{file}: not valid TOML: {error}") from None
     lines = _line_numbers(text)
     for key, value in _flatten(parsed, ()):

@@ -145,7 +145,7 @@ class _Heartbeat:
     def _health(self, seq: int) -> Health:
         made = self._made
         manifest = made.bundle.manifest
-        broken = made.pipeline.broken
+        broken, failure = made.pipeline.broken, made.pipeline.backend_failure
         state = "degraded" if self._state == "running" and broken else self._state
         return Health.model_validate(
             {
@@ -159,6 +159,8 @@ class _Heartbeat:
                 "labels": manifest.labels,
                 "source": made.pipeline.segment,
                 "counters": made.pipeline.totals.message(),
-                "backends": [BackendHealth(name=made.backend.name, state="ready")],
+                "backends": [
+                    BackendHealth(name=made.backend.name, state="failed" if failure else "ready", reason=failure)
+                ],
             }
         )

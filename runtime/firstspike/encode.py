@@ -19,6 +19,7 @@ The sensor's field maps onto the model's (`InputSpec.fit`), for x and likewise y
 from __future__ import annotations
 
 import weakref
+from ctypes import c_int64
 from typing import Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from firstspike.bundle import InputSpec
 from firstspike.errors import DataError, UnavailableError
-from firstspike.native import library
+from firstspike.native import KERNELS, Kernels, library, pointer
 from firstspike.types import EVENT, Events, Spikes
 
 MAX_SIDE = 1 << 16
@@ -104,13 +105,14 @@ class Encoder:
         spec: the model's input.
         sensor_width: pixels; events beyond are dropped and counted.
         sensor_height: pixels.
+        kernels: the best that this machine has, unless told.
 
     Raises:
         DataError: a side is not 1..65536 pixels.
-        UnavailableError: the native library is missing, or memory is.
+        UnavailableError: the native library, memory, or the kernels that were asked for are missing.
     """
 
-    def __init__(self, spec: InputSpec, sensor_width: int, sensor_height: int) -> None:
+    def __init__(self, spec: InputSpec, sensor_width: int, sensor_height: int, kernels: Kernels = "best") -> None:
         columns, rows = _maps(spec, sensor_width, sensor_height)
         lib = library()
         handle = lib.fs_encoder_new(
@@ -120,10 +122,11 @@ class Encoder:
         if not handle:
             raise UnavailableError(f"no memory for an encoder of {spec.channels}×{spec.height}×{spec.width} pixels")
         weakref.finalize(self, lib.fs_encoder_free, handle)
+        if lib.fs_encoder_kernels(handle, KERNELS[kernels]):
+            raise UnavailableError(f"kernels {kernels!r} are not in this build or not for this machine: use 'best'")
         self._handle, self._encode = handle, lib.fs_encode
         self._steps, self._shape = spec.steps, (spec.channels, spec.height, spec.width)
-        self._counts = np.zeros(3, np.int64)
-        self._counts_at = self._counts.ctypes.data
+        self._counts = (c_int64 * 3)()
 
     def encode(self, events: Events, t_start_us: int, t_end_us: int) -> Spikes:
         """Encode one window.
@@ -144,7 +147,6 @@ class Encoder:
         if not events.flags.c_contiguous:
             events = np.ascontiguousarray(events)
         times = np.empty(self._shape, np.uint8)
-        self._encode(
-            self._handle, events.ctypes.data, len(events), t_start_us, t_end_us, times.ctypes.data, self._counts_at
-        )
-        return Spikes(self._steps, times, *self._counts.tolist())
+        counts = self._counts
+        self._encode(self._handle, pointer(events), len(events), t_start_us, t_end_us, pointer(times), counts)
+        return Spikes(self._steps, times, counts[0], counts[1], counts[2])

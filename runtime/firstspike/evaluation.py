@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,19 @@ def labelled(folder: Path, labels: Sequence[str]) -> dict[str, str]:
     for sub in sorted(path for path in folder.iterdir() if path.is_dir()):
         if sub.name not in labels:
             raise DataError(f"{sub}: {sub.name!r} is not a label of the model: {', '.join(labels)}")
-        found |= {str(path): sub.name for path in sorted(sub.rglob("*")) if path.is_file()}
+        found |= {str(path): sub.name for path in recordings(sub)}
     if not found:
         raise NoInputError(f"{folder}: no recordings: evaluate takes a folder with a sub-folder for each label")
     return found
+
+
+def recordings(folder: Path) -> Iterator[Path]:
+    """The recordings below a folder, in order: files that are not hidden, and ROS 2 bags, which are folders."""
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if not path.is_dir() or (path / "metadata.yaml").exists():
+            yield path
+        elif not path.is_symlink():  # a link may lead back up
+            yield from recordings(path)
 
 
 def quantiles(values: list[float]) -> dict[str, float] | None:

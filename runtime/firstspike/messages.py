@@ -107,13 +107,14 @@ class Counters(BaseModel):
     late: int = 0
     overflow: int = 0
     resets: int = 0
-    out_of_bounds: Annotated[int, Field(description="As inferred: overlapping windows count an event once each.")] = 0
-    cropped: Annotated[int, Field(description="As inferred: overlapping windows count an event once each.")] = 0
+    out_of_bounds: Annotated[int, Field(description="Of inferred windows; overlapping ones count each.")] = 0
+    cropped: Annotated[int, Field(description="Of inferred windows; overlapping ones count each.")] = 0
     windows: Annotated[int, Field(description="Windows that had events: each has one decision.")] = 0
     decisions_ok: int = 0
     decisions_late: int = 0
     decisions_dropped: int = 0
     decisions_degraded: int = 0
+    truncated_bytes: Annotated[int, Field(description="Ends of cut recordings that make up no whole event.")] = 0
     sources_failed: Annotated[int, Field(description="Recordings that ended in an error.")] = 0
 
 
@@ -128,7 +129,7 @@ class BackendHealth(BaseModel):
 
 
 class Health(_Message):
-    """How the daemon is: topic `health`, once a period and when the state changes."""
+    """How the daemon is: topic `health`, once a period and at start, run and stop."""
 
     schema_: Annotated[Literal["firstspike.health/1"], Field(alias="schema")] = "firstspike.health/1"
     state: Literal["starting", "running", "degraded", "stopping"]

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import c_char_p, c_int, c_int64, c_void_p
+from ctypes import c_char, c_char_p, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 import firstspike
 from firstspike.errors import UnavailableError
 
-ABI_VERSION = 3
+ABI_VERSION = 5
 """Equal to `fs_abi_version()` in runtime/native/version.cpp; raised together whenever a signature changes."""
 
 
@@ -25,6 +28,7 @@ OVERRIDE = "FIRSTSPIKE_LIBRARY"
 _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "fs_encoder_new": (c_void_p, [c_int] * 8 + [c_void_p] * 2),
     "fs_encoder_free": (None, [c_void_p]),
+    "fs_encoder_kernels": (c_int, [c_void_p, c_int]),
     "fs_encode": (None, [c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p]),
     "fs_evt3_decode": (c_int64, [c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_void_p]),
     "fs_network_new": (c_void_p, [c_int] * 5),
@@ -33,6 +37,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "fs_network_add_maxpool": (c_int, [c_void_p] + [c_int] * 4),
     "fs_network_add_flatten": (c_int, [c_void_p]),
     "fs_network_finish": (c_int, [c_void_p]),
+    "fs_network_kernels": (c_int, [c_void_p, c_int]),
     "fs_network_error": (c_char_p, [c_void_p]),
     "fs_network_free": (None, [c_void_p]),
     "fs_network_run": (c_int, [c_void_p] * 5),
@@ -56,10 +61,29 @@ def library() -> ctypes.CDLL:
         raise UnavailableError(
             f"native library libfirstspike.so was not found in {[str(p.parent) for p in places]}: run 'make setup'"
         )
-    lib = ctypes.CDLL(str(found))
+    try:
+        lib = ctypes.CDLL(str(found))
+    except OSError as error:
+        raise UnavailableError(f"{found}: is no library for this machine: {error}: run 'make setup'") from None
     if (version := lib.fs_abi_version()) != ABI_VERSION:
         raise UnavailableError(f"{found} has version {version}, this firstspike needs {ABI_VERSION}: run 'make setup'")
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
     return lib
+
+
+Kernels = Literal["best", "portable", "x86-64-v3", "x86-64-v4"]
+"""Which vector units to use. All give the same results; tests and measurements compare them."""
+KERNELS: dict[Kernels, int] = {"best": -1, "portable": 0, "x86-64-v3": 3, "x86-64-v4": 4}
+"""The levels of runtime/native/firstspike.h."""
+
+_Bytes: Any = c_char * 0
+
+
+def pointer(array: NDArray[Any]) -> Any:
+    """A C-contiguous array's data as an argument of type `void *`; `array.ctypes.data` takes three times as long."""
+    try:
+        return _Bytes.from_buffer(array)
+    except TypeError:  # the array is read-only
+        return array.ctypes.data

@@ -89,13 +89,17 @@ class Pipeline:
         self._sink = sink
         self._stopping = stopping
         self._decider = Decider(settings.decide, manifest.labels)
-        self._pacer = Pacer(source.speed, stopping)
+        self._pacer = Pacer(source.speed, source.max_silence_us, stopping)
         self._seq = 0
         self.totals = Totals()
         self.segment = ""
         """Name of the segment being read."""
         self.failures: list[tuple[str, FirstspikeError]] = []
         """Segments that ended in an error, with it: the first thousand."""
+        self.truncated: dict[str, int] = {}
+        """Segments that were cut off, with the bytes that make up no whole event: the first thousand."""
+        self.backend_failure: str | None = None
+        """Why the last inference failed; None if it did not."""
         self.broken: str | None = None
         """Why the last segment ended early; None if it did not."""
 
@@ -112,23 +116,29 @@ class Pipeline:
             except SinkError as error:
                 raise error.cause from None
             except FirstspikeError as error:
-                log.error("%s", error)  # noqa: TRY400 (a user's bad file is no traceback)
+                text = str(error) if segment.name in str(error) else f"{segment.name}: {error}"
+                log.error("%s", text)  # noqa: TRY400 (a user's bad file is no traceback)
                 self.totals.add(sources_failed=1)
                 self.failures += [(segment.name, error)] if len(self.failures) < MAX_FAILURES else []
-                self.broken = str(error)
+                self.broken = text
 
     def _run_segment(self, segment: Segment) -> None:
         settings = self._settings
         windower = Windower(settings.window, max_events=settings.max_events, reset_us=settings.reset_us)
         with segment.open() as stream:
+            for note in stream.info.notes:
+                log.info("%s: %s", segment.name, note)
+            self._pacer.restart()
             encoder = Encoder(self._manifest.input, stream.info.width, stream.info.height)
             try:
                 self._run_stream(stream, windower, encoder)
-            finally:
-                # Also after an error: what was read before it is inferred and counted.
-                for window in windower.flush():
-                    self._process(window, encoder)
-                self.totals.add(**windower.leftover())
+            except SinkError:
+                raise  # nobody is there to hear the rest
+            except FirstspikeError:
+                self._finish(windower, encoder)  # what was read before the fault is inferred and counted
+                raise
+            self._finish(windower, encoder)
+            self._say_goodbye(segment, stream)
 
     def _run_stream(self, stream: Stream, windower: Windower, encoder: Encoder) -> None:
         for events in stream:
@@ -140,8 +150,32 @@ class Pipeline:
             if self._stopping():
                 return
 
+    def _finish(self, windower: Windower, encoder: Encoder) -> None:
+        """Hand out the windows that were open at the end; a stop leaves them, since they are not complete."""
+        for window in windower.flush():
+            if self._stopping():
+                break
+            self._process(window, encoder)
+        self.totals.add(**windower.leftover())
+
+    def _say_goodbye(self, segment: Segment, stream: Stream) -> None:
+        """Report what only the end of a stream tells."""
+        stats = stream.outcome
+        if stats is None:
+            return  # it was not read to its end
+        for note in stats.notes:
+            if note not in stream.info.notes:
+                log.info("%s: %s", segment.name, note)
+        if stats.truncated_bytes:
+            log.warning("%s: cut off: the last %d bytes are no whole event", segment.name, stats.truncated_bytes)
+            self.totals.add(truncated_bytes=stats.truncated_bytes)
+            if len(self.truncated) < MAX_FAILURES:
+                self.truncated[segment.name] = stats.truncated_bytes
+
     def _process(self, window: Window, encoder: Encoder) -> None:
         due_ns = self._pacer.wait(window.t_end_us)
+        if due_ns is None:
+            return  # the daemon stops before the window is due
         self._clock.reach(window.t_end_us)
         closed_ns = self._clock.now_ns() if self._clock.kind == "virtual" else due_ns
         trip = self._travel(window, encoder, closed_ns)
@@ -161,6 +195,7 @@ class Pipeline:
         spikes = encoder.encode(window.events, window.t_start_us, window.t_end_us)
         encoded_ns = now_ns()
         inference = self._backend.infer(spikes)
+        self.backend_failure = inference.failure
         return _Trip(window, closed_ns, spikes, encoded_ns, inference, now_ns())
 
     def _compose(self, trip: _Trip) -> Decision:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 import zmq
 
 from firstspike import endpoints
-from firstspike.errors import OutputError, UnavailableError
+from firstspike.errors import ConfigError, OutputError, UnavailableError
 from firstspike.messages import Decision, Health, Snapshot, encode
 from firstspike.topics import DECISION, HEALTH, TOPICS, Topic
 
@@ -42,17 +43,21 @@ class Publisher:
     """
 
     def __init__(self, endpoint: str, epoch: str, *, high_water_mark: int = 1000) -> None:
-        self._epoch = epoch
         self._lock_file = _claim(endpoint)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         # XPUB is PUB that tells of subscriptions, which `wait_for_subscriber` needs; what else comes in is thrown away.
-        self._pub = self._bind(zmq.XPUB, endpoint, high_water_mark)
+        try:
+            self._pub = self._bind(zmq.XPUB, endpoint, high_water_mark)
+            self._router = self._bind(zmq.ROUTER, endpoints.snapshot_of(endpoint), 16)
+        except BaseException:
+            self._context.destroy(linger=0)
+            self._lock_file.close()
+            raise
         self._pub.set(zmq.XPUB_VERBOSE, 1)
-        self._router = self._bind(zmq.ROUTER, endpoints.snapshot_of(endpoint), 16)
         self._send_lock = threading.Lock()
-        self._next_seq = dict.fromkeys((topic.name for topic in TOPICS), 0)
-        self._decision: Decision | None = None
-        self._health: Health | None = None
+        self._subscribed = threading.Event()
+        next_seq = dict.fromkeys((topic.name for topic in TOPICS), 0)
+        self._state = Snapshot(epoch=epoch, next_seq=next_seq, decision=None, health=None)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._answer_snapshots, name="snapshot", daemon=True)
         self._thread.start()
@@ -63,6 +68,10 @@ class Publisher:
         socket.set(zmq.RCVHWM, 100)
         socket.set(zmq.LINGER, LINGER_MS)
         socket.set(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
+        path = endpoints.path_of(endpoint)
+        if path.exists() and not path.is_socket():
+            # ZeroMQ would delete whatever is there.
+            raise ConfigError(f"{path}: exists and is no socket: set [publish] endpoint to a path of its own")
         try:
             socket.bind(endpoint)
             endpoints.path_of(endpoint).chmod(0o660)
@@ -72,33 +81,39 @@ class Publisher:
 
     def publish_decision(self, decision: Decision) -> None:
         """Send a decision; its `seq` must be the next one."""
-        self._decision = decision
-        self._send(DECISION, encode(decision), decision.seq)
+        self._send(DECISION, decision, decision.seq)
 
     def publish_health(self, make: Callable[[int], Health]) -> None:
         """Send health; `make` gets the `seq` to use."""
-        health = make(self._next_seq[HEALTH.name])
-        self._health = health
-        self._send(HEALTH, encode(health), health.seq)
+        health = make(self._state.next_seq[HEALTH.name])
+        self._send(HEALTH, health, health.seq)
 
-    def _send(self, topic: Topic, payload: bytes, seq: int) -> None:
+    def _send(self, topic: Topic, message: Decision | Health, seq: int) -> None:
+        payload = encode(message)
         with self._send_lock:
             # PUB never blocks: a subscriber whose queue is full loses the message and sees the gap.
             self._pub.send_multipart([topic.prefix, payload], zmq.NOBLOCK)
-            self._next_seq[topic.name] = seq + 1
-            with contextlib.suppress(zmq.Again):
-                self._pub.recv(zmq.NOBLOCK)
+            # One assignment of all that a snapshot shows, so that its parts belong together.
+            next_seq = self._state.next_seq | {topic.name: seq + 1}
+            self._state = self._state.model_copy(update={"next_seq": next_seq, topic.name: message})
+            self._take_subscription()
+
+    def _take_subscription(self) -> None:
+        """Take in what a subscriber sent, if anything: a subscription is the byte 1 and a prefix of the topics."""
+        with contextlib.suppress(zmq.Again):
+            frame = self._pub.recv(zmq.NOBLOCK)
+            if frame[:1] == b"\x01" and DECISION.prefix.startswith(frame[1:]):
+                self._subscribed.set()
 
     def wait_for_subscriber(self, timeout_s: float, stopping: Callable[[], bool]) -> bool:
-        """Wait until someone subscribes to decisions; False if the time ran out or `stopping` said so."""
+        """Wait until someone new subscribes to decisions; False if the time ran out or `stopping` said so."""
         deadline = time.monotonic() + timeout_s
         while not stopping() and time.monotonic() < deadline:
             with self._send_lock:
-                # A subscription is the byte 1 and a prefix of the topics wanted.
-                if self._pub.poll(POLL_MS):
-                    frame = self._pub.recv()
-                    if frame[:1] == b"\x01" and DECISION.prefix.startswith(frame[1:]):
-                        return True
+                self._take_subscription()
+            if self._subscribed.wait(POLL_MS / 1000):
+                self._subscribed.clear()
+                return True
         return False
 
     def _answer_snapshots(self) -> None:
@@ -109,11 +124,8 @@ class Publisher:
             # [identity, request] from a DEALER, [identity, empty, request] from a REQ; anything else is no business.
             if frames[-1] != SNAPSHOT_REQUEST or len(frames) > 3:
                 continue
-            snapshot = Snapshot(
-                epoch=self._epoch, next_seq=dict(self._next_seq), decision=self._decision, health=self._health
-            )
             with contextlib.suppress(zmq.ZMQError):
-                self._router.send_multipart([*frames[:-1], encode(snapshot)], zmq.NOBLOCK)
+                self._router.send_multipart([*frames[:-1], encode(self._state)], zmq.NOBLOCK)
 
     def close(self) -> None:
         """Send what is queued, for half a second at most, and free the endpoint."""
@@ -131,7 +143,8 @@ def _claim(endpoint: str) -> Any:
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         _require_own(path.parent)
-        lock = Path(f"{path}.lock").open("w", encoding="ascii")  # noqa: SIM115 (kept open: it is the lock)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.fdopen(os.open(f"{path}.lock", flags, 0o600), "rb+")
     except OSError as error:
         raise OutputError(f"{path.parent}: no place for sockets: {error.strerror}: set [publish] endpoint") from None
     try:
@@ -146,6 +159,10 @@ def _claim(endpoint: str) -> Any:
 
 def _require_own(folder: Path) -> None:
     """Refuse a folder in a shared place that someone else made: they could read or replace the sockets."""
-    owner = folder.stat().st_uid
-    if folder.name == f"firstspike-{os.getuid()}" and owner != os.getuid():
-        raise UnavailableError(f"{folder}: belongs to user {owner}: remove it or set [publish] endpoint")
+    found = folder.lstat()
+    if folder.name != f"firstspike-{os.getuid()}":
+        return
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise UnavailableError(
+            f"{folder}: is not a folder that only you can write: remove it or set [publish] endpoint"
+        )

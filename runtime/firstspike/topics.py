@@ -24,6 +24,6 @@ class Topic:
 
 
 DECISION = Topic("decision", Decision, "for every window that has events")
-HEALTH = Topic("health", Health, "every publish.health_period_s, and when the state changes")
+HEALTH = Topic("health", Health, "every publish.health_period_s, and at start, run and stop")
 
 TOPICS = (DECISION, HEALTH)

@@ -54,6 +54,18 @@ class RecordingInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingStats:
+    """What a recording turned out to hold; known at its end."""
+
+    events: int
+    bytes_read: int
+    truncated_bytes: int
+    """Bytes at the end that make up no whole event."""
+    notes: tuple[str, ...]
+    """Sentences for the user: what was ignored, what was assumed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """The events of one window, and what went wrong while it was filled.
 

@@ -16,8 +16,12 @@ from firstspike.bundle import WindowSpec
 from firstspike.errors import ConfigError, DataError
 from firstspike.types import EVENT, Events, Window, join
 
-MAX_TIME_US = 1 << 61
-"""Timestamps beyond ±73,000 years are no time; refusing them keeps every sum here within int64."""
+MAX_TIME_US = 1 << 52
+"""Timestamps beyond ±142 years are no time: refusing them keeps every sum, also in ns, within 64 bits."""
+_INDEX_MASK = (1 << 62) - 1
+"""Window numbers travel as 64 bits; a stream of lying timestamps may use them up."""
+_AFTER_RESET = 256
+"""Events looked at once after a reset, doubling from there: a stream of nothing but resets must not cost its square."""
 
 
 @dataclass(slots=True)
@@ -102,22 +106,26 @@ class Windower:
             return
         if int(events["t"].min()) < -MAX_TIME_US or int(events["t"].max()) > MAX_TIME_US:
             raise DataError(f"a timestamp beyond ±{MAX_TIME_US} µs: the recording is corrupt")
+        ahead = len(events)
         while len(events):
             if self._origin is None:
                 self._origin = self._largest = int(events["t"][0])
-            largest = np.maximum(np.maximum.accumulate(events["t"]), self._largest)
+            times = events["t"][:ahead]
+            largest = np.maximum(np.maximum.accumulate(times), self._largest)
             before = np.empty_like(largest)
             before[0], before[1:] = self._largest, largest[:-1]
-            below = before - events["t"]
+            below = before - times
             jump = below > self._reset_us
-            end = int(jump.argmax()) if jump.any() else len(events)
+            reset = bool(jump.any())
+            end = int(jump.argmax()) if reset else len(times)
+            part, events = events[:end], events[end:]
             if end:
-                yield from self._cut(events[:end], largest[:end], below[:end])
                 self._largest = int(largest[end - 1])
-            if end < len(events):
+                yield from self._cut(part, largest[:end], below[:end])
+            if reset:
                 yield from self.flush()
                 self._faults.resets += 1
-            events = events[end:]
+            ahead = _AFTER_RESET if reset else 2 * ahead
 
     def flush(self) -> Iterator[Window]:
         """End the stream or its time base; yields the windows still open, marked partial."""
@@ -172,14 +180,15 @@ class Windower:
                 break
             start = origin + number * hop
             inside = pending["t"] < start + size
-            yield Window(
-                index=self._base + number, t_start_us=start, t_end_us=start + size,
+            window = Window(
+                index=(self._base + number) & _INDEX_MASK, t_start_us=start, t_end_us=start + size,
                 events=pending if inside.all() else pending[inside],
                 partial=partial_from is not None and number >= partial_from, **self._faults.take(),
             )  # fmt: skip
+            # Moved on before it is handed out: whoever stops here has had the window.
             self._open = number + 1
-            keep = pending["t"] >= start + hop
-            self._pending.replace(pending[keep])
+            self._pending.replace(pending[pending["t"] >= start + hop])
+            yield window
         self._open = max(self._open, first_open)
 
     # Count windows
@@ -194,13 +203,14 @@ class Windower:
             self._pending.add(piece.copy())
             events, below = events[need:], below[need:]
             if self._pending.n == size:
-                full = self._pending.all()
-                yield self._count_window(full, partial=False)
-                self._pending.replace(full[hop:])
+                window = self._count_window(self._pending.all(), partial=False)
+                self._pending.replace(window.events[hop:])
+                yield window
 
     def _count_window(self, events: Events, *, partial: bool) -> Window:
+        times = events["t"]
         window = Window(
-            index=self._base + self._open, t_start_us=int(events["t"].min()), t_end_us=int(events["t"].max()) + 1,
+            index=(self._base + self._open) & _INDEX_MASK, t_start_us=int(times.min()), t_end_us=int(times.max()) + 1,
             events=events, partial=partial, **self._faults.take(),
         )  # fmt: skip
         self._open += 1

@@ -119,6 +119,7 @@ void add_weighted(fs_network &network, Layer layer, const int8_t *weights, const
   const int64_t kernel = int64_t{layer.kernel_y} * layer.kernel_x;
   require(kernel <= kMaxWeights / layer.in.channels && kernel * layer.in.channels <= kMaxWeights / layer.lanes,
           "it has too many weights");
+  require(int64_t{layer.in.width} * layer.in.channels <= kMaxWeights / layer.lanes, "its input's rows are too long");
   require(int64_t{layer.out.height} * layer.out.width * layer.lanes <= kMaxWeights, "it has too many neurons");
 
   const size_t lanes = static_cast<size_t>(layer.lanes), channels = static_cast<size_t>(layer.in.channels);
@@ -229,15 +230,17 @@ int fs_network_finish(fs_network *network) {
       steps = std::max(steps, static_cast<size_t>(layer.greatest_input));
     }
     network->input_activations.resize(static_cast<size_t>(network->input.size()));
-    network->events.resize(events);
-    network->row_start.resize(std::max(pixels, rows + 1));
-    if (network->quartz) {
-      network->by_time.resize(events);
-      network->histogram.resize(steps + 2);
-      network->cursor.resize(rows + 1);
-      network->current.resize(row_lanes);
-      network->potential.resize(row_lanes);
-      network->fired.resize(row_lanes);
+    network->scratch.row_start.resize(std::max(pixels, rows + 1));
+    if (!network->quartz) {
+      network->scratch.events.resize(events);
+    } else {
+      network->scratch.spikes.resize(events);
+      network->scratch.by_time.resize(events);
+      network->scratch.histogram.resize(steps + 2);
+      network->scratch.cursor.resize(rows + 1);
+      network->scratch.current.resize(row_lanes);
+      network->scratch.potential.resize(row_lanes);
+      network->scratch.fired.resize(row_lanes);
     }
     const Layer &last = network->layers.back();
     network->outputs.resize(static_cast<size_t>(last.out.height) * static_cast<size_t>(last.out.width) *

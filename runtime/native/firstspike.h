@@ -25,6 +25,10 @@ typedef struct {
 /* Results of the functions below that return int. */
 enum { FS_OK = 0, FS_REFUSED = 1, FS_NO_MEMORY = 2 };
 
+/* Which vector units an encoder or a network uses: FS_KERNELS_BEST unless told, by fs_encoder_kernels() and
+ * fs_network_kernels(). Every level gives the same results. FS_REFUSED: this build or this machine has it not. */
+enum { FS_KERNELS_BEST = -1, FS_KERNELS_PORTABLE = 0, FS_KERNELS_X86_64_V3 = 3, FS_KERNELS_X86_64_V4 = 4 };
+
 /* ---- Encoding: a window of events to one spike time a pixel. -------------------------------------------------- */
 
 typedef struct fs_encoder fs_encoder;
@@ -35,6 +39,7 @@ typedef struct fs_encoder fs_encoder;
 FS_API fs_encoder *fs_encoder_new(int first, int channels, int height, int width, int steps, int count_scale,
                                   int sensor_width, int sensor_height, const int32_t *columns, const int32_t *rows);
 FS_API void fs_encoder_free(fs_encoder *encoder);
+FS_API int fs_encoder_kernels(fs_encoder *encoder, int level);
 
 /* Writes channels*height*width spike times to `times`, and to `counts` how many of the events fell onto the model, were
  * outside the sensor, and were cropped. t_start < t_end. An encoder serves one thread at a time. */
@@ -74,6 +79,8 @@ FS_API int fs_network_add_flatten(fs_network *network);
 FS_API int fs_network_finish(fs_network *network);
 FS_API const char *fs_network_error(const fs_network *network);
 FS_API void fs_network_free(fs_network *network);
+
+FS_API int fs_network_kernels(fs_network *network, int level);
 
 /* times: channels*height*width, each at most input_steps (otherwise FS_REFUSED, and nothing is written).
  * potential, first_spike: one for each output neuron. trace: NULL, or room for every layer's spike steps, layer after

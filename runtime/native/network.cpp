@@ -1,40 +1,10 @@
 // Running a network: the input's times to activations, layer after layer, and back to times.
-#include "network.h"
-
-#include <algorithm>
-
-#include "clones.h"
+#include "kernels.h"
 
 namespace {
 
-// (channels, height, width) times to (height, width, channels) activations; false if a time is after the last step.
-FS_CLONES bool read_times(const uint8_t *times, Shape shape, int steps, uint16_t *activations) {
-  const int pixels = shape.height * shape.width, channels = shape.channels;
-  int latest = 0;
-  for (int c = 0; c < channels; ++c)
-    for (int i = 0; i < pixels; ++i) {
-      const int time = times[c * pixels + i];
-      latest = time > latest ? time : latest;
-      activations[i * channels + c] = static_cast<uint16_t>(steps - time);
-    }
-  return latest <= steps;
-}
-
-// The first spike of each patch: the greatest activation.
-FS_CLONES void run_maxpool(const Layer &layer, const uint16_t *input, uint16_t *output) {
-  const int channels = layer.in.channels;
-  for (int y = 0; y < layer.out.height; ++y)
-    for (int x = 0; x < layer.out.width; ++x) {
-      uint16_t *out = output + (int64_t{y} * layer.out.width + x) * channels;
-      std::fill(out, out + channels, uint16_t{0});
-      for (int ky = 0; ky < layer.kernel_y; ++ky)
-        for (int kx = 0; kx < layer.kernel_x; ++kx) {
-          const int64_t pixel = int64_t{y * layer.stride_y + ky} * layer.in.width + x * layer.stride_x + kx;
-          const uint16_t *in = input + pixel * channels;
-          for (int c = 0; c < channels; ++c) out[c] = out[c] < in[c] ? in[c] : out[c];
-        }
-    }
-}
+#define FS_NETWORK_KERNELS(arch) {arch::read_times, arch::run_maxpool, arch::run_gated, arch::run_quartz}
+constexpr Kernels kTables[] = FS_TABLES(FS_NETWORK_KERNELS);
 
 // (height, width, channels) to (channels, height, width).
 template <typename From, typename To, typename Convert>
@@ -50,25 +20,38 @@ void write_steps(const Shape &shape, int last, const uint16_t *activations, int3
 
 }  // namespace
 
+extern "C" int fs_network_kernels(fs_network *network, int level) {
+  const Kernels *kernels = kernels_of(kTables, level);
+  if (kernels == nullptr) {
+    network->error = "this machine or this build has no kernels of that level";
+    return FS_REFUSED;
+  }
+  network->kernels = kernels;
+  return FS_OK;
+}
+
 extern "C" int fs_network_run(fs_network *network, const uint8_t *times, int32_t *potential, int32_t *first_spike,
                               int32_t *trace) {
+  if (network->kernels == nullptr) fs_network_kernels(network, FS_KERNELS_BEST);
   if (!network->finished) {
     network->error = "the network is not finished";
     return FS_REFUSED;
   }
-  if (!read_times(times, network->input, network->input_steps, network->input_activations.data())) {
+  const Kernels &kernels = *network->kernels;
+  if (!kernels.read_times(times, network->input, network->input_steps, network->input_activations.data())) {
     network->error = "an input spike comes after the input's last step";
     return FS_REFUSED;
   }
   const uint16_t *data = network->input_activations.data();
   for (Layer &layer : network->layers) {
-    int32_t *outputs = &layer == &network->layers.back() ? network->outputs.data() : nullptr;
-    if (layer.kind == Kind::maxpool) run_maxpool(layer, data, layer.activations.data());
+    int32_t *potentials = &layer == &network->layers.back() ? network->outputs.data() : nullptr;
+    uint16_t *output = layer.activations.data();
+    if (layer.kind == Kind::maxpool) kernels.run_maxpool(layer, data, output);
     else if (layer.kind == Kind::flatten && !layer.skipped)
-      planes(layer.in, layer.in.channels, data, layer.activations.data(), [](uint16_t a) { return a; });
-    else if (layer.kind == Kind::conv && network->quartz) run_quartz(*network, layer, data, outputs);
-    else if (layer.kind == Kind::conv) run_gated(*network, layer, data, outputs);
-    if (!layer.skipped) data = layer.activations.data();
+      planes(layer.in, layer.in.channels, data, output, [](uint16_t a) { return a; });
+    else if (layer.kind == Kind::conv)
+      (network->quartz ? kernels.run_quartz : kernels.run_gated)(layer, network->scratch, data, output, potentials);
+    if (!layer.skipped) data = output;
     if (trace != nullptr) {
       write_steps(layer.skipped ? layer.in : layer.out, layer.last, data, trace);
       trace += layer.out.size();

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
+from firstspike.errors import DataError
 from firstspike.sources.formats import open_recording
 from firstspike.sources.formats._stream import MAX_EVENTS, Options, Stats
 from firstspike.types import EVENT
@@ -24,6 +25,18 @@ def decode(path, data=None, **options):
         assert 0 < len(batch) <= MAX_EVENTS
         arrays.append(batch)
     return info, np.concatenate(arrays) if arrays else np.zeros(0, EVENT), stats
+
+
+def decode_until_fault(path, **options):
+    """Events (as rows) up to a DataError, its text or None, statistics."""
+    found, stats = [], Stats()
+    try:
+        _, batches = open_recording(Path(path), Options(**options), stats)
+        for batch in batches:
+            found += rows_of(batch)
+    except DataError as error:
+        return found, str(error), stats
+    return found, None, stats
 
 
 def rows_of(events):

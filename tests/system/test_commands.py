@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -136,6 +137,9 @@ def test_unknown_keys_and_bad_values(tmp_path):
     complained(firstspike("run", "--config", bad), os.EX_CONFIG, "window.max_evnets")
     complained(firstspike("check", "--config", tmp_path / "gone.toml"), os.EX_NOINPUT, "gone.toml")
     complained(firstspike("run", "--config", CONFIG, "--set", "publish.endpoint=tcp://*:1"), os.EX_CONFIG, "tcp://*:1")
+    complained(
+        firstspike("check", "--config", CONFIG, "--set", "source.kind=recording"), os.EX_CONFIG, "paths is empty"
+    )
 
 
 def test_wrong_usage(tmp_path):
@@ -172,6 +176,48 @@ def test_files_that_cannot_be_replayed_do_not_keep_the_others_from_it(recording,
     assert sources == {str(cut), str(recording)}
 
 
+def test_a_cut_recording_says_so(recording, tmp_path):
+    cut = tmp_path / "cut.aedat4"
+    cut.write_bytes(recording.read_bytes()[:-3000])
+    done = firstspike("replay", cut, "--speed", "max")
+    assert "cut off" in done.stderr
+    assert "truncated bytes" in done.stderr
+
+
+def test_names_that_are_no_text(tmp_path):
+    odd = tmp_path / os.fsdecode(b"bad\xff name\n.csv")
+    odd.write_bytes((ROOT / "tests/replay/cases/faulty-csv/recording.csv").read_bytes())
+    done = firstspike("replay", odd, "--speed", "max", "--json", "--columns", "txyp")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[0])["source"].endswith("bad\\xff name\n.csv")
+    complained(firstspike("info", tmp_path / os.fsdecode(b"gone\xff.raw")), os.EX_NOINPUT, "does not exist")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_standard_descriptors_that_were_never_open(recording, closed):
+    shell = f'"{sys.executable}" -m firstspike info "{recording}" --json {closed}'
+    done = subprocess.run(["/bin/sh", "-c", shell], capture_output=True, text=True, check=False)
+    assert done.returncode == (os.EX_IOERR if closed == ">&-" else 0), done.stderr
+    assert "Traceback" not in done.stderr
+    if closed == ">&-":
+        assert "standard output" in done.stderr
+
+
+def test_a_replay_survives_the_death_of_its_decoder(tmp_path):
+    recording = tmp_path / "long.aedat4"  # too long for the pipe to hold, so the decoder is in the middle of it
+    assert firstspike("simulate", recording, "--digits", "0123456789" * 3).returncode == 0
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with started("replay", recording, "--loop", "--json", "--speed", "20", **pipes) as child:
+        child.stdout.readline()
+        for task in Path(f"/proc/{child.pid}/task").iterdir():
+            for pid in (task / "children").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        seqs = [json.loads(child.stdout.readline())["seq"] for _ in range(300)]
+        child.terminate()
+        child.communicate(timeout=10)
+    assert seqs == list(range(1, 301))
+
+
 def test_a_closed_standard_output(recording):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with started("replay", recording, "--loop", "--speed", "max", **pipes) as child:
@@ -193,6 +239,12 @@ def test_a_full_disk_behind_standard_output(recording, command):
     assert "Exception" not in done.stderr
 
 
+def test_simulate_replaces_no_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    complained(firstspike("simulate", tmp_path / "pipe"), os.EX_IOERR, "no regular file")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     complained(firstspike("simulate", tmp_path / "no" / "such" / "folder.aedat4"), os.EX_IOERR, "folder.aedat4")
     assert list(tmp_path.iterdir()) == []
@@ -206,7 +258,7 @@ def test_stopping_by_ctrl_c_is_no_fault(recording):
             child.stdout.readline()
             os.killpg(child.pid, signal.SIGINT)
             _, log = child.communicate(timeout=10)
-        assert child.returncode == 0, log
+        assert child.returncode == 128 + signal.SIGINT, log
         assert "ERROR" not in log
         assert "Traceback" not in log
 

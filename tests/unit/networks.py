@@ -12,6 +12,8 @@ from firstspike.errors import BundleError
 from firstspike.ttfs.limits import check
 from firstspike.ttfs.network import Conv, Dense, Flatten, Layer, MaxPool, Network, Neuron, Readout, Shape
 
+KINDS = ("conv", "conv", "dense", "maxpool", "flatten")
+
 
 def rng(draw: st.DrawFn) -> np.random.Generator:
     return np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -22,7 +24,9 @@ def readouts(draw: st.DrawFn, inputs: int) -> Readout:
     # A ramp near the size of the sums makes activations spread over 0..T, and early spikes frequent but not universal.
     ramp = draw(st.one_of(st.integers(1, 40), st.integers(1, 40 * max(1, inputs))))
     rounding = draw(st.sampled_from([0, ramp // 2, ramp - 1]))
-    return Readout(draw(st.one_of(st.integers(1, 9), st.sampled_from([16, 255]))), ramp, rounding)
+    return Readout(
+        draw(st.one_of(st.integers(1, 9), st.integers(1, 9), st.sampled_from([16, 16, 255]))), ramp, rounding
+    )
 
 
 def weights(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -56,15 +60,18 @@ def layers(draw: st.DrawFn, shape: Shape, kinds: tuple[str, ...]) -> Layer:
 
 
 @st.composite
-def networks(draw: st.DrawFn, neuron: Neuron | None = None) -> Network:
+def networks(draw: st.DrawFn, neuron: Neuron | None = None, kinds: tuple[str, ...] = KINDS) -> Network:
     shape = draw(st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7)))
     network = Network(
-        neuron or draw(st.sampled_from(["gated", "quartz"])), shape, draw(st.sampled_from([1, 2, 5, 16, 255])), ()
+        neuron or draw(st.sampled_from(["gated", "quartz"])),
+        shape,
+        draw(st.sampled_from([1, 2, 3, 5, 8, 16, 16, 255])),
+        (),
     )
     depth = draw(st.integers(1, 5))
     for number in range(depth):
-        kinds = ("conv", "dense") if number == depth - 1 else ("conv", "dense", "maxpool", "flatten", "conv")
-        layer = draw(layers(shape, kinds))
+        weighted = tuple(kind for kind in kinds if kind in ("conv", "dense"))
+        layer = draw(layers(shape, weighted if number == depth - 1 else kinds))
         network = Network(network.neuron, network.input_shape, network.input_steps, (*network.layers, layer))
         shape = network.shapes()[-1]
     try:
@@ -91,13 +98,13 @@ def inputs(draw: st.DrawFn, network: Network) -> np.ndarray:
 
 
 @st.composite
-def cases(draw: st.DrawFn, neuron: Neuron | None = None) -> tuple[Network, np.ndarray]:
-    network = draw(networks(neuron))
+def cases(draw: st.DrawFn, neuron: Neuron | None = None, kinds: tuple[str, ...] = KINDS) -> tuple[Network, np.ndarray]:
+    network = draw(networks(neuron, kinds))
     return network, draw(inputs(network))
 
 
 def lenet(neuron: Neuron, steps: int = 16) -> Network:
-    """A network of LeNet's size on 28×28 (ttfs.md) with random weights, scaled so that no layer is dead or saturated."""
+    """A network of LeNet's size on 28×28 (ttfs.md), random weights scaled so that no layer is dead or saturated."""
     random = np.random.default_rng(7)
 
     def made(*shape: int) -> tuple[np.ndarray, np.ndarray]:

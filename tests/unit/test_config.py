@@ -77,7 +77,7 @@ def test_all_faults_are_listed_not_just_the_first(file):
 
 def test_what_is_missing_is_named(file):
     file.write_text("[source]\nkind='recording'\n")
-    assert "model: missing" in fault(file)
+    assert "model: missing, and it has no default: set it in" in fault(file)
 
 
 def test_no_such_file(tmp_path):
@@ -102,3 +102,15 @@ def test_no_file_makes_anything_but_a_config_error(tmp_path_factory, raw):
     path.write_bytes(raw)
     with contextlib.suppress(ConfigError):
         load(read_layers(path, [], {}))
+
+
+def test_text_may_look_like_a_number(file):
+    loaded = load(read_layers(file, [], {"FIRSTSPIKE__MODEL__PATH": "31"}))
+    assert loaded.config.model.path == "31"
+
+
+@pytest.mark.parametrize(
+    "setting", ["window.size=" + "9" * 5000, "window.size=10000000000000", "source.recording.width=3"]
+)
+def test_values_beyond_all_limits(file, setting):
+    assert setting.split("=")[0].rpartition(".")[0] in fault(file, setting)

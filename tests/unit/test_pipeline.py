@@ -10,10 +10,11 @@ import pytest
 from firstspike.bundle import DecideSpec, InputSpec, Manifest, WindowSpec
 from firstspike.clock import SystemClock, VirtualClock
 from firstspike.errors import DataError, OutputError
+from firstspike.messages import encode
 from firstspike.pipeline import Pipeline, Settings
 from firstspike.schedule import Schedule
 from firstspike.sources import Segment
-from firstspike.types import EVENT, Inference, RecordingInfo
+from firstspike.types import EVENT, Inference, RecordingInfo, RecordingStats
 
 MANIFEST = Manifest(
     schema="firstspike.bundle/1", name="m", version="1", labels=["a", "b"],
@@ -26,8 +27,8 @@ MANIFEST = Manifest(
 class FakeStream:
     info = RecordingInfo("npz", 4, 4, "given")
 
-    def __init__(self, blocks, fault=None):
-        self.blocks, self.fault = blocks, fault
+    def __init__(self, blocks, fault=None, outcome=None):
+        self.blocks, self.fault, self.outcome = blocks, fault, outcome
 
     def __iter__(self):
         yield from self.blocks
@@ -37,6 +38,7 @@ class FakeStream:
 
 class FakeSource:
     speed = None
+    max_silence_us = 10_000_000
 
     def __init__(self, *streams):
         self.streams = streams
@@ -78,13 +80,13 @@ def block(*times):
     return events
 
 
-def drive(*streams, backend=None, clock=None, sink=None, deadline_ns=10**12, **settings):
+def drive(*streams, backend=None, clock=None, sink=None, deadline_ns=10**12, stopping=lambda: False, **settings):
     out = []
     pipeline = Pipeline(
         manifest=MANIFEST,
         settings=Settings(MANIFEST.window, MANIFEST.decide, Schedule(deadline_ns), **settings),
         source=FakeSource(*streams), backend=backend or FakeBackend(), clock=clock or VirtualClock(), epoch="e",
-        sink=sink or out.append,
+        sink=sink or out.append, stopping=stopping,
     )  # fmt: skip
     pipeline.run()
     return pipeline, out
@@ -151,3 +153,42 @@ def test_every_event_is_accounted_for():
     assert totals.events == 9
     assert sum(d.window.events for d in out) + totals.late + totals.overflow + totals.out_of_bounds == 9
     assert (totals.late, totals.backward, totals.resets, totals.out_of_bounds) == (1, 2, 1, 1)
+
+
+def test_a_stop_repeats_no_window_and_hands_out_no_incomplete_one():
+    out = []
+    drive(FakeStream([block(0, 100, 200, 300)]), sink=out.append, stopping=lambda: len(out) >= 2)
+    assert [(d.window.index, d.window.partial) for d in out] == [(0, False), (1, False)]
+
+
+def test_nothing_more_is_made_for_a_sink_that_is_gone():
+    backend = FakeBackend()
+
+    def sink(_):
+        raise OutputError("closed")
+
+    with pytest.raises(OutputError):
+        drive(FakeStream([block(0, 100, 200, 300)]), backend=backend, sink=sink)
+    assert backend.calls == 1
+
+
+def test_a_cut_recording_is_counted_and_named():
+    cut = RecordingStats(events=1, bytes_read=99, truncated_bytes=7, notes=("a note of the end",))
+    pipeline, out = drive(FakeStream([block(0)], outcome=cut), FakeStream([block(0)]))
+    assert pipeline.totals.message().truncated_bytes == 7
+    assert pipeline.truncated == {"s0": 7}
+    assert len(out) == 2
+
+
+def test_lying_timestamps_stay_within_what_the_wire_can_carry():
+    times = [0, 1 << 51, 0, 1 << 51, 0, 1 << 52, -(1 << 52), 1 << 52] * 40
+    _, out = drive(FakeStream([block(*times)] * 3))
+    assert len(out) > 100
+    for decision in out:
+        encode(decision)
+
+
+def test_a_stream_of_nothing_but_resets_costs_its_length():
+    pipeline, out = drive(FakeStream([block(*[0, 100_000_000] * 5000)]))
+    assert pipeline.totals.message().resets == 4999
+    assert len(out) == 10_000

@@ -47,4 +47,12 @@ def test_the_pacer_keeps_the_speed_and_tells_how_late_it_is():
 def test_a_stopping_daemon_does_not_wait():
     pacer = Pacer(speed=1e-6, stopping=lambda: True)
     pacer.wait(0)
-    pacer.wait(10**12)
+    assert pacer.wait(10**6) is None
+
+
+def test_a_long_silence_or_another_recording_is_not_sat_out():
+    pacer = Pacer(speed=1.0, max_silence_us=1_000_000)
+    first = pacer.wait(0)
+    assert pacer.wait(3600 * 10**6) - first < 10**9
+    pacer.restart()
+    assert pacer.wait(7200 * 10**6) - first < 10**9

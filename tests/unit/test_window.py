@@ -108,14 +108,14 @@ def test_an_overfull_window_drops_the_newest_and_counts_them():
 
 
 def test_silence_of_any_length_is_stepped_over():
-    windows, _ = cut(make_events([0, 1 << 60]), WindowSpec(kind="time", size=10, hop=10))
-    assert [w.index for w in windows] == [0, (1 << 60) // 10]
+    windows, _ = cut(make_events([0, 1 << 50]), WindowSpec(kind="time", size=10, hop=10))
+    assert [w.index for w in windows] == [0, (1 << 50) // 10]
 
 
 def test_a_timestamp_that_is_no_time_is_refused():
     windower = Windower(WindowSpec(kind="time", size=10, hop=10))
     with pytest.raises(DataError, match="corrupt"):
-        list(windower.push(make_events([1 << 62])))
+        list(windower.push(make_events([1 << 53])))
 
 
 def test_a_count_window_that_could_never_fill_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import signal
@@ -12,7 +13,10 @@ from typing import NoReturn
 
 import firstspike
 from firstspike.cli import check, evaluate, info, replay, run, schemas, simulate, watch
+from firstspike.cli.output import say
 from firstspike.errors import FirstspikeError
+
+log = logging.getLogger(__name__)
 
 COMMANDS = (run, replay, evaluate, watch, info, check, simulate, schemas)
 
@@ -54,16 +58,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except Exception as error:
+        log.debug("", exc_info=True)
+        _complain(f"a fault of firstspike: {type(error).__name__}: {error} (FIRSTSPIKE__LOG__LEVEL=debug shows where)")
+        return os.EX_SOFTWARE
     return code
 
 
 def _complain(text: str) -> None:
     for line in text.splitlines():
-        print(f"firstspike: {line}", file=sys.stderr)
+        say(f"firstspike: {line}")
+
+
+def _stopped_early(number: int, _: object) -> NoReturn:
+    """SIGTERM before a command handles it, or in one that need not: clean up and end."""
+    sys.exit(128 + number)
+
+
+def _open_missing() -> None:
+    """Where the caller closed a standard descriptor, its number must not go to the next file that is opened.
+
+    A closed standard output is opened for reading, so that writing to it fails and is reported.
+    """
+    for fd, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, mode)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (a descriptor, for good)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (the same)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no locale may keep a decision from being printed
 
 
 def entry() -> NoReturn:
     """The `firstspike` program."""
+    _open_missing()
+    signal.signal(signal.SIGTERM, _stopped_early)
     try:
         code = main()
     except SystemExit as error:

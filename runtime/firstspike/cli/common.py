@@ -14,6 +14,7 @@ from firstspike.messages import Counters, Decision
 
 DEFAULT_MODEL = "nmnist"
 BAR = 20
+HEADER = "sensor time      answer, probability (recent windows) | last window alone, its events | close to publish"
 
 
 def add_config_arguments(command: argparse.ArgumentParser) -> None:
@@ -45,11 +46,19 @@ def apply_settings(layers: Layers, settings: list[str]) -> Loaded:
     return loaded
 
 
-def stop_on_signal() -> threading.Event:
+class Stopping(threading.Event):
+    """Set by a signal; `exit_code` is what the shell expects of a program that Ctrl-C ended, else 0."""
+
+    exit_code = 0
+
+
+def stop_on_signal() -> Stopping:
     """An event that SIGINT and SIGTERM set, so that work ends in good order; a second signal ends it at once."""
-    stopping = threading.Event()
+    stopping = Stopping()
 
     def stop(number: int, _: object) -> None:
+        if number == signal.SIGINT:
+            stopping.exit_code = 128 + number
         stopping.set()
         signal.signal(number, signal.SIG_DFL)
 

@@ -12,9 +12,10 @@ from firstspike import daemon
 from firstspike.bundle import open_bundle
 from firstspike.cli.common import add_config_arguments, apply_settings, layers_for_files, stop_on_signal
 from firstspike.cli.output import Progress, emit, emit_json
-from firstspike.errors import UnavailableError
+from firstspike.errors import NoInputError, UnavailableError
 from firstspike.evaluation import ABSTAINED, Evaluation, labelled
 from firstspike.messages import Decision
+from firstspike.sources.recording import printable_name
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,9 +54,13 @@ def run(args: argparse.Namespace) -> int:
     truths = labelled(args.folder, labels)
     if args.only is not None:
         truths = {path: label for path, label in truths.items() if _number(path) in args.only}
+        if not truths:
+            raise NoInputError(
+                f"{args.folder}: no recording is named by a number in --only {args.only[0]}-{args.only[-1]}"
+            )
     layers.put(("source", "recording", "paths"), [str(Path(path).absolute()) for path in truths], "command line")
-    loaded = apply_settings(layers, args.set)
-    evaluation = Evaluation(labels, {str(Path(path).absolute()): label for path, label in truths.items()})
+    loaded = apply_settings(layers, [*args.set, "clock.kind=monotonic"])  # latencies are measured, not virtual
+    evaluation = Evaluation(labels, {printable_name(Path(path).absolute()): label for path, label in truths.items()})
     stopping = stop_on_signal()
     progress = Progress("evaluate")
     logging.getLogger("firstspike.pipeline").setLevel(logging.CRITICAL)  # failures are listed in the report
@@ -70,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if stopping.is_set():
         raise UnavailableError(f"stopped after {len(evaluation.tallies)} of {len(truths)} recordings: no figures")
     report = evaluation.report({name: str(error) for name, error in made.pipeline.failures})
+    report["truncated"] = made.pipeline.truncated
     emit_json(report) if args.json else _print(report, labels)
     return os.EX_DATAERR if report["failed"] else 0
 
@@ -96,5 +102,7 @@ def _print(report: dict[str, Any], labels: list[str]) -> None:
         emit(f"{truth:>14}" + "".join(f"{row.get(name, 0) or '·':>{width + 1}}" for name in used))
     for name, answer in report["wrong"].items():
         emit(f"wrong: {name}: {answer if answer is not None else ABSTAINED}")
+    for name, cut in report["truncated"].items():
+        emit(f"cut off: {name}: the last {cut} bytes are no whole event; judged by what there is")
     for name, reason in report["failed"].items():
         emit(f"failed: {name}: {reason}")

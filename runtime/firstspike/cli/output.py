@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -25,13 +26,19 @@ def emit(line: str) -> None:
     except OSError as error:
         _mute()
         raise OutputError(f"standard output: {error.strerror}: stopped") from None
-    except ValueError:
-        raise OutputError("standard output is closed: stopped") from None
+    except ValueError as error:
+        raise OutputError(f"standard output: {error}: stopped") from None
 
 
 def emit_json(value: Any) -> None:
     """Print a value as one line of JSON, always the same bytes for the same value."""
-    emit(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    emit(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Tell the person on standard error, if it can be written: work does not end for want of it."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 def _mute() -> None:
@@ -55,13 +62,13 @@ class Progress:
             return
         self._last = now
         if self._terminal:
-            print(f"\r\033[K{self._what}: {text}", end="", file=sys.stderr, flush=True)
+            say(f"\r\033[K{self._what}: {text}", end="")
             self._drawn = True
         else:
-            print(f"{self._what}: {text}", file=sys.stderr, flush=True)
+            say(f"{self._what}: {text}")
 
     def done(self) -> None:
         """Take the line away."""
         if self._drawn:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            say("\r\033[K", end="")
             self._drawn = False

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from firstspike import daemon
 from firstspike.cli.common import (
+    HEADER,
     add_config_arguments,
     apply_settings,
     describe,
@@ -15,7 +15,7 @@ from firstspike.cli.common import (
     layers_for_files,
     stop_on_signal,
 )
-from firstspike.cli.output import emit, emit_json
+from firstspike.cli.output import emit, emit_json, say
 from firstspike.messages import Decision, to_plain
 
 
@@ -81,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
         layers.put(("publish", "endpoint"), args.publish, "--publish")
     loaded = apply_settings(layers, args.set)
     stopping = stop_on_signal()
+    if not args.json:
+        say(HEADER)
 
     def show(decision: Decision) -> None:
         if args.json:
@@ -95,5 +97,5 @@ def run(args: argparse.Namespace) -> int:
             made.pipeline.run()
         pipeline = made.pipeline
     if not args.json:
-        print(describe_totals(pipeline.totals.message()), file=sys.stderr)
-    return pipeline.failures[0][1].exit_code if pipeline.failures else 0
+        say(describe_totals(pipeline.totals.message()))
+    return pipeline.failures[0][1].exit_code if pipeline.failures else stopping.exit_code

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from firstspike import endpoints
-from firstspike.cli.common import describe, describe_totals, stop_on_signal
-from firstspike.cli.output import emit, emit_json
+from firstspike.cli.common import HEADER, describe, describe_totals, stop_on_signal
+from firstspike.cli.output import emit, emit_json, say
 from firstspike.client import Message, Subscriber
 from firstspike.errors import UnavailableError
 from firstspike.messages import Decision, to_plain
@@ -34,12 +33,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print messages until told to stop."""
     stopping = stop_on_signal()
+    if not args.json:
+        say(HEADER)
     with Subscriber(args.endpoint, topics=TOPICS) as subscriber:
         quiet_s = 0.0
         while not stopping.is_set():
             message = subscriber.receive(POLL_S)
             if message is None:
                 quiet_s += POLL_S
+                if subscriber.epoch is None and POLL_S <= quiet_s - 1 < 2 * POLL_S:
+                    say(f"waiting for a daemon at {subscriber.endpoint}")
                 if args.timeout is not None and quiet_s >= args.timeout:
                     raise UnavailableError(
                         f"{subscriber.endpoint}: nothing came for {args.timeout:g} s: is it running?"
@@ -49,12 +52,12 @@ def run(args: argparse.Namespace) -> int:
             _show(message, as_json=args.json)
             if args.until_stop and not isinstance(message, Decision) and message.state == "stopping":
                 if not args.json:
-                    print(describe_totals(message.counters), file=sys.stderr)
+                    say(describe_totals(message.counters))
                 break
         lost = {topic: count for topic, count in subscriber.lost.items() if count}
         if lost or subscriber.malformed:
-            print(f"lost messages: {lost or 'none'}; malformed: {subscriber.malformed}", file=sys.stderr)
-    return 0
+            say(f"lost messages: {lost or 'none'}; malformed: {subscriber.malformed}")
+    return stopping.exit_code
 
 
 def _show(message: Message, *, as_json: bool) -> None:
@@ -63,4 +66,4 @@ def _show(message: Message, *, as_json: bool) -> None:
     elif isinstance(message, Decision):
         emit(describe(message))
     elif message.state == "degraded":
-        print(f"health: {message.state}: {'; '.join(message.reasons)}", file=sys.stderr)
+        say(f"health: {message.state}: {'; '.join(message.reasons)}")

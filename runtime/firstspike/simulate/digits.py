@@ -128,7 +128,8 @@ def render(strokes: list[Stroke], width: float, side: int) -> NDArray[np.float32
     square = np.maximum((way**2).sum(-1), 1e-12)
     share = np.clip(((at - begin) * way).sum(-1) / square, 0, 1)
     distance = np.sqrt(((at - begin - share[..., None] * way) ** 2).sum(-1)).min(1)
-    return np.clip((width / 2 - distance) * side + 0.5, 0, 1).astype(np.float32).reshape(side, side)
+    covered: NDArray[np.float32] = np.clip((width / 2 - distance) * side + 0.5, 0, 1).astype(np.float32)
+    return covered.reshape(side, side)
 
 
 def _spline(knots: Stroke, pieces: int = 6) -> Stroke:

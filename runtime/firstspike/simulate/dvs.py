@@ -58,7 +58,7 @@ class Pixel:
 class Raw(NamedTuple):
     """Events of a step before they are sorted, one array entry an event."""
 
-    index: NDArray[np.intp]
+    pixel: NDArray[np.intp]
     """Flat index into the array's shape, C order."""
     t_us: NDArray[np.float64]
     """Time within (start, end] of the step, µs."""
@@ -152,8 +152,8 @@ class PixelArray:
 
     def _spare_refractory(self, raw: Raw) -> Raw:
         """Drop what comes too soon after a pixel's last event that was sent, in order of time."""
-        order = np.lexsort((raw.t_us, raw.index))
-        index, t_us = raw.index[order], raw.t_us[order]
+        order = np.lexsort((raw.t_us, raw.pixel))
+        index, t_us = raw.pixel[order], raw.t_us[order]
         keep = np.zeros(len(index), bool)
         pending = np.arange(len(index))
         while len(pending):
@@ -163,15 +163,16 @@ class PixelArray:
             keep[lead[fits]] = True
             self._last[index[lead[fits]]] = t_us[lead[fits]]
             pending = np.setdiff1d(pending, lead, assume_unique=True)
-        return Raw(*(column[order[keep]] for column in raw))
+        sent = order[keep]
+        return Raw(raw.pixel[sent], raw.t_us[sent], raw.on[sent])
 
 
 def to_events(raw: Raw, height: int, width: int) -> Events:
     """Sort the events of one sensor by time (ties by pixel) and pack them, times rounded down to whole µs."""
     t_us = np.floor(raw.t_us).astype(np.int64)
-    order = np.lexsort((raw.on, raw.index, t_us))
+    order = np.lexsort((raw.on, raw.pixel, t_us))
     events = np.zeros(len(order), EVENT)
     events["t"] = t_us[order]
-    events["y"], events["x"] = np.divmod(raw.index[order] % (height * width), width)
+    events["y"], events["x"] = np.divmod(raw.pixel[order] % (height * width), width)
     events["p"] = raw.on[order]
     return events

@@ -128,11 +128,14 @@ class Scene:
 def _slide(paper: NDArray[np.float32], x: float, y: float, height: int, width: int) -> NDArray[np.float32]:
     """The sensor's view of the paper moved right by x and down by y pixels, by bilinear interpolation."""
     room_y, room_x = (paper.shape[-2] - height) // 2, (paper.shape[-1] - width) // 2
-    top, left = room_y - y, room_x - x
-    row, column = int(np.floor(top)), int(np.floor(left))
-    share_y, share_x = np.float32(top - row), np.float32(left - column)
-    rows = paper[..., row : row + height, :] * (1 - share_y) + paper[..., row + 1 : row + height + 1, :] * share_y
-    return rows[..., column : column + width] * (1 - share_x) + rows[..., column + 1 : column + width + 1] * share_x
+    from_top, from_left = room_y - y, room_x - x
+    row, column = int(np.floor(from_top)), int(np.floor(from_left))
+    share_y, share_x = np.float32(from_top - row), np.float32(from_left - column)
+    one = np.float32(1)
+    rows = paper[..., row : row + height, :] * (one - share_y) + paper[..., row + 1 : row + height + 1, :] * share_y
+    left, right = rows[..., column : column + width], rows[..., column + 1 : column + width + 1]
+    seen: NDArray[np.float32] = (left * (one - share_x) + right * share_x).astype(np.float32, copy=False)
+    return seen
 
 
 def digit_shows(

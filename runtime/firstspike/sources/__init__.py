@@ -14,10 +14,11 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, Field
 
-from firstspike.types import Events, RecordingInfo
+from firstspike.types import Events, RecordingInfo, RecordingStats
 
-Speed = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | Literal["max"]
+Speed = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)] | Literal["max"]
 """Times real time, or as fast as possible."""
+MaxSilence = Annotated[float, Field(gt=0, le=1e6, description="seconds; longer silences are not sat out")]
 
 
 class Stream(Protocol):
@@ -26,6 +27,10 @@ class Stream(Protocol):
     @property
     def info(self) -> RecordingInfo:
         """Sensor and geometry."""
+
+    @property
+    def outcome(self) -> RecordingStats | None:
+        """What it turned out to hold; None as long as it was not read to its end, and for what has no end."""
 
     def __iter__(self) -> Iterator[Events]:
         """Yield arrays of dtype `EVENT`.
@@ -49,6 +54,8 @@ class Source(Protocol):
 
     speed: float | None
     """Times real time at which the events are to pass; None: as they come."""
+    max_silence_us: int
+    """Longer silences are not sat out where there is a `speed`."""
 
     def segments(self) -> Iterator[Segment]:
         """Yield the segments; opening them is up to the caller."""

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from firstspike.sources import Segment, Stream
-from firstspike.types import EVENT, Events, RecordingInfo
+from firstspike.types import EVENT, Events, RecordingInfo, RecordingStats
 
 
 class Options(BaseModel):
@@ -30,6 +30,7 @@ class NoiseStream:
     """An open camera or file: what it is, then its events."""
 
     info = RecordingInfo("noise", width=64, height=64, geometry_from="given")
+    outcome: RecordingStats | None = None  # what a file turned out to hold, once it was read to its end
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -53,6 +54,7 @@ class NoiseSource:
     """Hands out segments: files one after another, or a camera each time it is plugged in."""
 
     speed: float | None = 1.0  # times real time; None for a live camera: its events come when they come
+    max_silence_us = 10_000_000  # longer silences of a recording are not sat out
 
     def __init__(self, options: Options) -> None:
         self._options = options

@@ -48,7 +48,9 @@ def write_aedat4(
         DataError: An event lies outside, or its time is negative or before the one of the event before it.
         OutputError: The file cannot be written: no space, no permission, no such folder.
     """
-    target = Path(path).absolute()
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{target} cannot be written: it exists and is no regular file")
     if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
         raise DataError(f"{target} cannot be written: AEDAT4 has no sensor of {width}×{height} pixels")
     temporary = None

@@ -13,6 +13,7 @@ sends garbage becomes one DataError that names the file; the next `open` starts 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,22 +28,10 @@ from firstspike import errors
 from firstspike.errors import DataError, UnavailableError
 from firstspike.sources import _decode_frames as frames
 from firstspike.sources._decode_link import Child, ChildFailedError
-from firstspike.types import EVENT, Events, RecordingInfo
+from firstspike.types import EVENT, Events, RecordingInfo, RecordingStats
 
 MEMORY_BYTES = 2 << 30
 PROGRESS_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingStats:
-    """What a recording turned out to hold; known at its end."""
-
-    events: int
-    bytes_read: int
-    truncated_bytes: int
-    """Bytes at the end that make up no whole event."""
-    notes: tuple[str, ...]
-    """Sentences for the user: what was ignored, what was assumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +50,14 @@ class _Failure:
 
 # A child whose memory is corrupt may send anything, also as JSON.
 _INFO, _STATS, _FAILURE = TypeAdapter(RecordingInfo), TypeAdapter(RecordingStats), TypeAdapter(_Failure)
+
+
+def _strict(body: memoryview) -> Any:
+    """JSON with tuples for lists. Not pydantic's parser: names that are no UTF-8 come as lone surrogates."""
+    value = json.loads(bytes(body))
+    if isinstance(value, dict):
+        return {key: tuple(part) if isinstance(part, list) else part for key, part in value.items()}
+    return value
 
 
 class Recording:
@@ -87,6 +84,11 @@ class Recording:
             raise RuntimeError(f"{self._path} was not read to its end: its statistics are unknown")
         return self._stats
 
+    @property
+    def outcome(self) -> RecordingStats | None:
+        """`stats`, or None as long as the events have not been read to their end."""
+        return self._stats
+
     def __iter__(self) -> Iterator[Events]:
         """Yields arrays of dtype EVENT, of at most 65,536 events.
 
@@ -99,10 +101,10 @@ class Recording:
                 if kind == frames.EVENTS:
                     yield np.frombuffer(body, EVENT)
                 elif kind == frames.STATS:
-                    self._stats = _STATS.validate_json(bytes(body))
+                    self._stats = _STATS.validate_python(_strict(body))
                     self._finish()
                 elif kind == frames.FAILURE:
-                    failure = _FAILURE.validate_json(bytes(body))
+                    failure = _FAILURE.validate_python(_strict(body))
                     self._finish()
                     raise failure.exception(self._path)
                 elif kind != frames.TICK:
@@ -205,10 +207,10 @@ class DecoderProcess:
             kind, body = child.receive()
         try:
             if kind == frames.INFO:
-                self._current = Recording(self, child, path, _INFO.validate_json(bytes(body)))
+                self._current = Recording(self, child, path, _INFO.validate_python(_strict(body)))
                 return self._current
             if kind == frames.FAILURE:
-                raise _FAILURE.validate_json(bytes(body)).exception(path)
+                raise _FAILURE.validate_python(_strict(body)).exception(path)
         except ValueError as error:
             raise ChildFailedError("sent what is no frame: its memory may be corrupt") from error
         raise ChildFailedError("sent a frame out of turn")

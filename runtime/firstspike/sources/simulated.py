@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from firstspike.simulate.scene import Scene, digit_shows
 from firstspike.sources import Segment, Speed, Stream
-from firstspike.types import Events, RecordingInfo
+from firstspike.types import Events, RecordingInfo, RecordingStats
 
 
 class Options(BaseModel):
     """`[source.simulated]`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     digits: Annotated[str, Field(pattern=r"^[0-9]+$", max_length=10_000, description="shown in this order")] = (
         "0123456789"
@@ -35,6 +35,7 @@ class _Simulation:
     info: RecordingInfo
     options: Options
     scene: Scene
+    outcome: RecordingStats | None = None  # nothing of a simulation is cut off
 
     def __iter__(self) -> Iterator[Events]:
         digits = [int(digit) for digit in self.options.digits]
@@ -48,6 +49,7 @@ class SimulatedSource:
 
     def __init__(self, options: Options) -> None:
         self.speed = None if options.speed == "max" else options.speed
+        self.max_silence_us = 60_000_000  # the longest pause that can be asked for
         self._options = options
 
     def segments(self) -> Iterator[Segment]:

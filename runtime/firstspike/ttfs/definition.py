@@ -11,20 +11,20 @@ rounding, at each step t, for the layers in order:
 
 Quartz (Lenz, Orchard, Sheik 2023), Eq. 2–5, with these points, which the paper leaves open, settled:
 
-- **Comparison.** u ≥ θ, not strictly greater. On Loihi, where a neuron spikes if v > vth, vth = θ − 1; its synaptic delay
-  of one step is the one between I(t) and u(t+1), so stock LIF neurons follow this recurrence with frames of T steps.
+- **Comparison.** u ≥ θ, not strictly greater. On Loihi, where a neuron spikes if v > vth, vth = θ − 1; its synaptic
+  delay of one step is the one between I(t) and u(t+1), so LIF neurons follow this recurrence with frames of T steps.
 - **Rounding.** a = ⌊(u + r)/S⌋: r = 0 is the paper's floor, r = ⌊S/2⌋ rounds to nearest, halves up (for even S).
 - **One spike an inference.** A neuron is refractory after its spike. Its potential is still followed, without reset, so
   that `potential` is defined for every neuron.
-- **Early spikes** (`quartz`). The test is made at every step, also before the layer's own frame begins, since its inputs
-  may themselves have been early. An early spike counts from its true step on: it gives an activation above T.
+- **Early spikes** (`quartz`). The test is made at every step, also before the layer's own frame, since its inputs may
+  themselves have been early. An early spike counts from its true step on: it gives an activation above T.
 - **The gate** (`gated`). An offset of −K on the potential until `end`, K larger than the potential can exceed θ: no
   neuron can spike before `end`, and the layer computes `closed_form` exactly.
 - **Bias** is a current from `start` on, not a spike of its own: it adds exactly b·T_in, whatever its sign.
 - **Silence.** A zero activation spikes at `last`, which is the `end` of the next layer, and so contributes nothing.
 - **Pooling and flatten** pass spikes on within the step: a max-pool spikes with the first of its patch.
-- **Output.** `potential` is u of the last layer at its `end`, negative values included; first spikes cannot tell negative
-  values from 0 (the rectifier) and tie often, so whoever decides uses the potential.
+- **Output.** `potential` is u of the last layer at its `end`, negative values included; first spikes cannot tell
+  negative values from 0 (the rectifier) and tie often, so whoever decides uses the potential.
 - **Pipelining.** Each inference starts from rest. Feeding the next sample before `last` of the last layer (the paper:
   every 2T) would mix samples wherever neurons spike early, and is not part of this definition.
 """

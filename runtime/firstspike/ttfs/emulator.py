@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstspike.errors import BundleError, DataError, UnavailableError
-from firstspike.native import library
+from firstspike.native import KERNELS, Kernels, library, pointer
 from firstspike.ttfs.definition import Result
 from firstspike.ttfs.limits import check
 from firstspike.ttfs.network import Conv, Dense, Flatten, Layer, MaxPool, Network
@@ -33,13 +33,14 @@ class Emulator:
 
     Args:
         network: checked here (`limits.check`), and its bounds once more natively.
+        kernels: the best that this machine has, unless told.
 
     Raises:
         BundleError: the network is not allowed.
-        UnavailableError: the native library is missing, or memory is.
+        UnavailableError: the native library, memory, or the kernels that were asked for are missing.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, kernels: Kernels = "best") -> None:
         check(network)
         self.network = network
         self._shape = network.input_shape
@@ -52,6 +53,8 @@ class Emulator:
         if not self._handle:
             raise UnavailableError("no memory for the network: use a smaller one")
         weakref.finalize(self, self._lib.fs_network_free, self._handle)
+        if self._lib.fs_network_kernels(self._handle, KERNELS[kernels]):
+            raise UnavailableError(f"{self._error()}: kernels {kernels!r}; use 'best'")
         for layer in network.layers:
             self._built(self._add(layer))
         self._built(self._lib.fs_network_finish(self._handle))
@@ -83,11 +86,10 @@ class Emulator:
             )
         if not times.flags.c_contiguous:
             times = np.ascontiguousarray(times)
-        answer = np.empty((2, self._outputs), np.int32)
-        at = answer.ctypes.data
-        if self._run(self._handle, times.ctypes.data, at, at + 4 * self._outputs, trace):
+        potential, first_spike = np.empty(self._outputs, np.int32), np.empty(self._outputs, np.int32)
+        if self._run(self._handle, pointer(times), pointer(potential), pointer(first_spike), trace):
             raise DataError(f"{self._error()} ({self.network.input_steps}): encode with the network's number of steps")
-        return answer[0], answer[1]
+        return potential, first_spike
 
     def _add(self, layer: Layer) -> int:
         lib, handle = self._lib, self._handle

@@ -106,7 +106,7 @@ class Zstandard:
             size = self._zstandard.get_frame_parameters(body).content_size
             if MAX_BYTES < size != self._zstandard.CONTENTSIZE_UNKNOWN:
                 raise _too_large()
-            # Where the frame does not tell its size, the bound is taken from the kernel and what is not used given back.
+            # A frame that does not tell its size gets room for the bound, of which what is not used is given back.
             return self._decompressor.decompress(body, max_output_size=MAX_BYTES, allow_extra_data=False)
         except self._zstandard.ZstdError as error:
             raise PacketError(f"is no whole Zstandard frame of up to {MAX_BYTES >> 20} MiB: {error}") from error

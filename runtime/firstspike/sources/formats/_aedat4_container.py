@@ -1,6 +1,6 @@
-"""The container of AEDAT4: a header with the streams' description, the packets, a table of the packets.
+r"""The container of AEDAT4: a header with the streams' description, the packets, a table of the packets.
 
-    #!AER-DAT4.0\\r\\n · size (uint32) · IOHeader (FlatBuffer) · packets · table of packets
+    #!AER-DAT4.0\r\n · size (uint32) · IOHeader (FlatBuffer) · packets · table of packets
     packet: stream (int32) · size (uint32) · content, compressed
 
 Source: docs.inivation.com, «AEDAT 4.0», and the schema of IOHeader in dv-processing: compression (int32), position of
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-from xml.etree import ElementTree as ET  # noqa: S405 without a document type there are no entities to expand
+from xml.etree import ElementTree as ET
 
 from firstspike.sources.formats import _flatbuffer as flatbuffer
 from firstspike.sources.formats._aedat4_codecs import CODECS, Codec

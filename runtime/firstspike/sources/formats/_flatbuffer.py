@@ -1,7 +1,7 @@
-"""Reads single fields of a FlatBuffer, every offset checked: the buffer comes from a file that anyone may have written.
+"""Reads single fields of a FlatBuffer, every offset checked, since anyone may have written the file it comes from.
 
-Source: «FlatBuffer Internals» (flatbuffers.dev). A buffer begins with the offset of its root table and four letters that
-name its type. A table begins with the distance back to its vtable: two uint16 sizes, then a uint16 a field,
+Source: «FlatBuffer Internals» (flatbuffers.dev). A buffer begins with the offset of its root table and four letters
+that name its type. A table begins with the distance back to its vtable: two uint16 sizes, then a uint16 a field,
 the field's place in the table or 0 where it has its default. A vector is a uint32 count, then its items.
 """
 

@@ -19,9 +19,6 @@ from firstspike.types import Events
 
 TRIGGER = "trigger"
 _CAER = np.dtype([("data", "<u4"), ("t", "<i4")])
-_WORD_BLOCK = BLOCK_BYTES // 4
-"""Bytes of EVT 3 words decoded at once, since a word of two bytes holds up to 12 events."""
-
 _EVT3_KIND = np.array([8, 6, 0, 2, 3, 5, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15], "<u2")
 """The word of EVT 3 that each word of libcaer_cmp (TIME_HIGH, TIME_LOW, ADDR_X, ADDR_Y, VECT_BASE_Y, VECT_8) is, with
 x and y exchanged; 15 means nothing to the decoder."""
@@ -34,7 +31,6 @@ class PacketDecoder:
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
         self._evt3 = Evt3(stats)
-        self._compressed = _CompressedCaer(stats)
         self._codecs: dict[str, Callable[[Packet], Iterator[Events]]] = {
             "evt3": self._decode_evt3,
             "mono": self._decode_mono,
@@ -55,8 +51,8 @@ class PacketDecoder:
         return self._codecs[packet.encoding](packet)
 
     def _decode_evt3(self, packet: Packet) -> Iterator[Events]:
-        for block in _blocks(packet, 2, _WORD_BLOCK):
-            yield from split(self._evt3(np.frombuffer(block, "<u2")))
+        for block in _blocks(packet, 2):
+            yield from self._evt3.batches(np.frombuffer(block, "<u2"))
 
     def _decode_mono(self, packet: Packet) -> Iterator[Events]:
         base, nanoseconds = divmod(packet.time_base, 1000)
@@ -79,9 +75,9 @@ class PacketDecoder:
     def _decode_compressed_caer(self, packet: Packet) -> Iterator[Events]:
         if packet.big_endian:
             raise PacketError("libcaer_cmp from a big-endian machine, whose bit fields lie elsewhere, is not supported")
-        self._compressed.begin(packet.time_base // 1000)
-        for block in _blocks(packet, 2, _WORD_BLOCK):
-            yield from split(self._compressed(np.frombuffer(block, "<u2")))
+        decoder = _CompressedCaer(self._stats, packet.time_base // 1000)
+        for block in _blocks(packet, 2):
+            yield from decoder.batches(np.frombuffer(block, "<u2"))
 
     def _skip_triggers(self, packet: Packet) -> Iterator[Events]:
         self._stats.ignore("external triggers", len(packet.events) // 8)
@@ -89,41 +85,38 @@ class PacketDecoder:
         return iter(())
 
 
-class _CompressedCaer(Evt3):
-    """libcaer_cmp: EVT 3 with x and y exchanged, and with times that count from the packet's time base."""
+class _CompressedCaer:
+    """A packet of libcaer_cmp: EVT 3 with x and y exchanged, with times that count from the packet's time base."""
 
-    def __init__(self, stats: Stats) -> None:
-        super().__init__(stats)
-        self._base = 0
-
-    def begin(self, base_us: int) -> None:
-        """Begins a packet: its times count from `base_us`, with high and low bits of zero until it sets them."""
+    def __init__(self, stats: Stats, base_us: int) -> None:
+        self._evt3 = Evt3(stats)
         self._base = base_us
-        self.high = self.low = 0
+        self._low = 0
+        # The driver writes only what has changed, beginning from zero.
+        self._evt3(np.array([_TIME_HIGH << 12, _TIME_LOW << 12], "<u2"))
 
-    def __call__(self, words: NDArray[np.uint16]) -> Events:
-        """Returns the events of a block of words (shape (n,), uint16)."""
-        events = super().__call__(_EVT3_KIND[words >> 12] << 12 | words & 0x0FFF)
-        columns = events["y"].copy()
-        events["y"] = events["x"]
-        events["x"] = columns
-        return events
-
-    def _times(self, kind: NDArray[np.uint8], load: NDArray[np.int32], where: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Unlike in EVT 3, TIME_HIGH leaves the low bits as they are: the driver writes only what has changed."""
+    def batches(self, words: NDArray[np.uint16]) -> Iterator[Events]:
+        """Yields the events of a block of words (shape (n,), uint16) in arrays of at most MAX_EVENTS."""
+        kind = _EVT3_KIND[words >> 12]
         is_high, is_low = kind == _TIME_HIGH, kind == _TIME_LOW
-        highs = np.concatenate(([self.high or 0], load[is_high]))
-        lows = np.concatenate(([self.low], load[is_low]))
-        times = np.int64(self._base) + ((highs[np.cumsum(is_high)[where]] << 12) | lows[np.cumsum(is_low)[where]])
-        self.high, self.low = int(highs[-1]), int(lows[-1])
-        return np.asarray(times, np.int64)
+        lows = np.concatenate((np.array([self._low], "<u2"), words[is_low] & 0x0FFF))
+        self._low = int(lows[-1])
+        # EVT 3's TIME_HIGH sets the low bits to zero and this one leaves them: they are written once more after it.
+        before = lows[np.cumsum(is_low)[is_high]]
+        as_evt3 = np.insert(kind << 12 | words & 0x0FFF, np.flatnonzero(is_high) + 1, _TIME_LOW << 12 | before)
+        for events in self._evt3.batches(as_evt3):
+            events["t"] += self._base
+            columns = events["y"].copy()
+            events["y"] = events["x"]
+            events["x"] = columns
+            yield events
 
 
-def _blocks(packet: Packet, record: int, size: int = BLOCK_BYTES) -> Iterator[memoryview]:
+def _blocks(packet: Packet, record: int) -> Iterator[memoryview]:
     """The encoded events in pieces; PacketError, after the whole records, where something is left over."""
     rest = len(packet.events) % record
     whole = packet.events[: len(packet.events) - rest]
-    for start in range(0, len(whole), size):
-        yield whole[start : start + size]
+    for start in range(0, len(whole), BLOCK_BYTES):
+        yield whole[start : start + BLOCK_BYTES]
     if rest:
         raise PacketError(f"the {len(packet.events):,} bytes of events are no multiple of {record}")

@@ -90,8 +90,7 @@ class Slice(Source):
         return self._next - len(self._buffer) + self._at
 
     def _more(self) -> bytes:
-        # A file shorter than its magic number begins behind its end.
-        data = os.pread(self._file.fileno(), max(0, min(_BLOCK, self.end - self._next)), self._next)
+        data = os.pread(self._file.fileno(), min(_BLOCK, self.end - self._next), self._next)
         self._next += len(data)
         self.stats.bytes_read += len(data)
         return data

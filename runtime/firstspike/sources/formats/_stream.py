@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +137,7 @@ def gather(records: Iterable[memoryview]) -> Iterator[Events]:
                 part = data[: len(batch) - filled]
                 batch[filled : filled + len(part)] = part
                 filled += len(part)
-                data = data[len(part) :]  # noqa: PLW2901 what is left of it
+                data = data[len(part) :]
                 if filled == len(batch):
                     yield _whole(batch)
                     batch, filled = _room(), 0
@@ -189,12 +190,16 @@ class Unwrap:
 
 
 def extent(batches: Iterator[Events], stats: Stats) -> tuple[int, int]:
-    """Consumes a recording and returns one more than its largest x and y: at least (1, 1)."""
+    """Consumes a recording and returns one more than its largest x and y: at least (1, 1).
+
+    A fault ends it: what comes before is still to be handed out, and the fault is raised when it is reached again.
+    """
     width = height = 1
-    for events in batches:
-        stats.tick()
-        width = max(width, int(events["x"].max(initial=0)) + 1)
-        height = max(height, int(events["y"].max(initial=0)) + 1)
+    with contextlib.suppress(DataError):
+        for events in batches:
+            stats.tick()
+            width = max(width, int(events["x"].max(initial=0)) + 1)
+            height = max(height, int(events["y"].max(initial=0)) + 1)
     return min(width, 65535), min(height, 65535)
 
 

@@ -24,7 +24,7 @@ NAME = "aedat4"
 _SIZE = struct.Struct("<I")
 _USUAL = bytes.fromhex("10000000 45565453 0000 0600 0800 0400 06000000 04000000")
 """Root, identifier, vtable and table as every writer's FlatBuffers builder lays them out, after the size: the count of
-events follows, then the events. Any other layout is read field by field, which takes longer than a small packet's rest."""
+events follows, then the events. Any other layout is read field by field, which takes longer than all the rest."""
 _USUAL_START = _SIZE.size + len(_USUAL) + _SIZE.size
 
 

@@ -105,8 +105,10 @@ class _Bag:
             database.set_progress_handler(self._tick, _STEPS)
             database.execute("PRAGMA trusted_schema = OFF")
             database.execute("PRAGMA cell_size_check = ON")
+            # Or else nothing is read of a file that is shorter than its header says; nothing is written either way.
+            database.execute("PRAGMA writable_schema = ON")
             yield database
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # the latter for a column's damaged name
             raise data_error(file, f"is damaged, cut or no ROS 2 bag: {error}") from error
         finally:
             if database is not None:
