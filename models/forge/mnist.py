@@ -5,7 +5,8 @@
     python -m models.forge.mnist base SEED            # LeNet in floating point
     python -m models.forge.mnist twin SEED            # goes on in floating point: the matched control
     python -m models.forge.mnist t8 SEED              # goes on with the integer neuron; also t4, t16, sparse
-    python -m models.forge.mnist write VARIANT SEED   # the bundle
+    python -m models.forge.mnist trial VARIANT SEED   # its bundle in build/forge/mnist/trials, for mnist_check
+    python -m models.forge.mnist ship VARIANT SEED    # its bundle in models/, where the card must be
 
 Every run prints its error on the 5,000 validation images; none reads the test images, which only
 `models/forge/mnist_check.py` does, on what was written.
@@ -16,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,35 +24,15 @@ from torch import nn
 
 from models.forge import mnist_pool as data
 from models.forge.lenet import LeNet, teacher
-from models.forge.mnist_train import Pool, Run, encode, logits_of, train
-
-TEACHER = Run(epochs=10, rate=4e-3, decay=1e-3)
-BASE = Run(epochs=18, rate=4e-3)
-LAST = Run(epochs=24, rate=3e-3, plain=0.25, taught=0.8)
-"""The last stage, of the same length for the control and for every quantised network."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What the last stage makes of the base."""
-
-    steps: int
-    run: Run
-    biased: bool = True
-
-
-VARIANTS = {
-    "t16": Variant(16, LAST),
-    "t8": Variant(8, LAST),
-    "t4": Variant(4, LAST),
-    "sparse": Variant(8, replace(LAST, price=1.5e-6, pruned=(0.4, 0.5, 0.5)), biased=False),
-}
+from models.forge.mnist_recipe import BASE, LAST, TEACHER, VARIANTS
+from models.forge.mnist_train import Pool, encode, logits_of, train
+from models.forge.mnist_write import ship, trial
 
 
 def main() -> None:
     """Run one command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["pool", "teacher", "base", "twin", "write", *VARIANTS])
+    parser.add_argument("command", choices=["pool", "teacher", "base", "twin", "trial", "ship", *VARIANTS])
     parser.add_argument("arguments", nargs="*")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -64,10 +44,10 @@ def main() -> None:
             make_teacher()
         case (("base" | "twin"), [seed]):
             floating(given.command, int(seed))
-        case "write", [name, seed]:
-            from models.forge.mnist_write import write
-
-            write(name, int(seed))
+        case "trial", [name, seed]:
+            trial(name, int(seed))
+        case "ship", [name, seed]:
+            ship(name, int(seed))
         case name, [seed] if name in VARIANTS:
             quantised(name, int(seed))
         case _:
@@ -106,18 +86,6 @@ def quantised(name: str, seed: int) -> None:
     made = train(net, pool, variant.run, seed + 100, f"{name} {seed}")
     torch.save(made.state_dict(), data.WORK / f"{name}{seed}.pt")
     report(f"{name} {seed}", made)
-
-
-def load(name: str, seed: int) -> LeNet:
-    """A trained network: a variant, or `twin`; pruned weights are zeros."""
-    variant = VARIANTS.get(name, Variant(8, LAST))
-    net = LeNet(variant.steps, biased=variant.biased)
-    net.load_state_dict(torch.load(data.WORK / f"{name}{seed}.pt", weights_only=True))
-    net.quantised = name in VARIANTS
-    with torch.no_grad():
-        for layer, weight in enumerate(net.weights):
-            weight.mul_(net.mask(layer))
-    return net
 
 
 def report(name: str, net: nn.Module) -> None:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from models.forge import export, score, sets
 from models.forge import mnist_pool as data
 from models.forge.lenet import LeNet
-from models.forge.mnist import load
+from models.forge.mnist_recipe import load
 from models.forge.mnist_train import logits_of
 
 BUNDLES = {"t8": "mnist-lenet", "t4": "mnist-lenet-t4", "t16": "mnist-lenet-t16", "sparse": "mnist-lenet-sparse"}
 
 
-def write(name: str, seed: int) -> None:
+def trial(name: str, seed: int) -> None:
+    """Write a bundle among the work files, so that every seed can be measured as the one that ships is."""
+    folder = data.WORK / "trials" / f"{name}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "CARD.md").write_text(f"# {name}, seed {seed}: a trial, not for use\n")
+    write(name, seed, folder)
+
+
+def ship(name: str, seed: int) -> None:
+    """Write the bundle that ships."""
+    write(name, seed, sets.ROOT / "models" / BUNDLES[name])
+
+
+def write(name: str, seed: int, folder: Path) -> None:
     """Write the networks of a variant and its manifest; the card must be there."""
     net, twin = load(name, seed), load("twin", seed)
-    folder = sets.ROOT / "models" / BUNDLES[name]
     images, labels = data.validation()
     logits = logits_of(net, images)
     trained, unit = integers(net, logits)
