@@ -34,6 +34,8 @@ class Integers:
     """Whether a 2×2 max-pool follows each convolution."""
     side: int
     steps: int
+    currents: list[NDArray[np.int64]] | None = None
+    """Currents of the convolutions; None: they have none."""
 
 
 def network(trained: Integers) -> Network:
@@ -45,7 +47,8 @@ def network(trained: Integers) -> Network:
     layers: list[Layer] = []
     for number, (weights, ramp) in enumerate(zip(trained.weights, trained.ramps, strict=True)):
         last = number == len(trained.weights) - 1
-        bias = trained.bias if last else np.zeros(len(weights), np.int64)
+        currents = trained.currents or [np.zeros(len(each), np.int64) for each in trained.weights[:-1]]
+        bias = trained.bias if last else currents[number]
         _bounded(f"weighted layer {number}", weights, bias, trained.steps)
         readout = Readout(trained.steps, ramp, ramp // 2)
         if last:
@@ -71,9 +74,15 @@ def _bounded(name: str, weights: NDArray[np.int64], bias: NDArray[np.int64], ste
 
 
 def onnx_model(
-    weights: Sequence[NDArray[np.float32]], bias: NDArray[np.float32], pooled: Sequence[bool], side: int
+    weights: Sequence[NDArray[np.float32]],
+    bias: NDArray[np.float32],
+    pooled: Sequence[bool],
+    side: int,
+    biases: Sequence[NDArray[np.float32]] = (),
 ) -> onnx.ModelProto:
     """The floating-point twin: `p` (1, channels, side, side) in 0..1 to `logits` (1, classes).
+
+    `bias` is the dense layer's; `biases` are the convolutions', empty where they have none.
 
     Opset 13 and static shapes, since the last OpenVINO for the Neural Compute Stick 2 computes wrong numbers above
     that opset without an error.
@@ -81,7 +90,11 @@ def onnx_model(
     nodes, initial, name = [], [], "p"
     for number, weight in enumerate(weights[:-1]):
         initial.append(numpy_helper.from_array(np.ascontiguousarray(weight, np.float32), f"w{number}"))
-        nodes.append(helper.make_node("Conv", [name, f"w{number}"], [f"c{number}"], kernel_shape=weight.shape[2:]))
+        inputs = [name, f"w{number}"]
+        if biases:
+            initial.append(numpy_helper.from_array(np.ascontiguousarray(biases[number], np.float32), f"b{number}"))
+            inputs.append(f"b{number}")
+        nodes.append(helper.make_node("Conv", inputs, [f"c{number}"], kernel_shape=weight.shape[2:]))
         nodes.append(helper.make_node("Relu", [f"c{number}"], [f"r{number}"]))
         name = f"r{number}"
         if pooled[number]:

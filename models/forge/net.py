@@ -31,6 +31,8 @@ class Plan:
     classes: int = 10
     steps: int = 8
     count_scale: int = 8
+    inputs: int = 2
+    """Channels of the input."""
 
 
 class Net(nn.Module):
@@ -39,7 +41,7 @@ class Net(nn.Module):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self.plan = plan
-        ins, side = (2, *plan.channels[:-1]), plan.side
+        ins, side = (plan.inputs, *plan.channels[:-1]), plan.side
         for kernel, pool in zip(plan.kernels, plan.pooled, strict=True):
             side = (side - kernel + 1) // (2 if pool else 1)
         shapes = [(out, inp, k, k) for out, inp, k in zip(plan.channels, ins, plan.kernels, strict=True)]

@@ -1,0 +1,124 @@
+"""Quartz's LeNet for training: `net.Net` with a bias a layer, pruning and a price on activity; and its teacher.
+
+conv 6 k5, pool, conv 12 k5, pool, conv 120 k4, dense 10: 26,338 parameters with all biases (Lenz, Orchard, Sheik 2023,
+Table 1). The gated neuron's quantiser never falls, so pooling before it gives what pooling after it gives, in a quarter
+of the time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.forge.net import Net, Plan
+
+
+def plan(steps: int) -> Plan:
+    """The architecture at T = `steps`; a pixel's value is a count out of 255."""
+    return Plan((6, 12, 120), (5, 5, 4), (True, True, False), 28, 10, steps, 255, inputs=1)
+
+
+class LeNet(Net):
+    """The network; `biased` gives the convolutions biases too. Input (n, 1, 28, 28), output logits (n, 10)."""
+
+    def __init__(self, steps: int, *, biased: bool) -> None:
+        super().__init__(plan(steps))
+        self.biased = biased
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(n)) for n in self.plan.channels if biased)
+        for layer, weight in enumerate(self.weights):
+            self.register_buffer(f"mask{layer}", torch.ones_like(weight))
+
+    def mask(self, layer: int) -> Tensor:
+        """0 where a weight of that layer is pruned, else 1."""
+        return getattr(self, f"mask{layer}")  # type: ignore[no-any-return]  # buffers have no static type
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of input activations a/T."""
+        return self.priced(x)[0]
+
+    def priced(self, x: Tensor, counts: list[float] | None = None) -> tuple[Tensor, Tensor]:
+        """(logits, price); each layer's effective accumulations an image are appended to `counts` where it is given.
+
+        The price is Σ activation × fan-out over the hidden layers, activations as a share of their range, whose
+        gradient to the scale is cut: through it the scale would only grow. Its unit is accumulations an image.
+        """
+        top, price = torch.ones(()), torch.zeros(())
+        for layer in range(len(self.weights)):
+            mask = self.mask(layer)
+            used, unit = self._weight(self.weights[layer] * mask, top)
+            if counts is not None:
+                counts.append(accumulations(x, used))
+            if layer == len(self.weights) - 1:
+                break
+            bias = self._current(self.biases[layer], unit) if self.biased else None
+            z = functional.conv2d(x, used, bias)
+            if self.plan.pooled[layer]:
+                z = functional.max_pool2d(z, 2)
+            if self.quantised:
+                x, top = self._spike(z, unit, self.ranges[layer])
+            else:
+                x = functional.relu(z)
+            fan_out = self.mask(layer + 1).sum() * self._places(layer + 1) / x[0].numel()
+            price = price + fan_out * (functional.relu(z) / top.detach()).clamp(0, 1).sum() / len(x)
+        return functional.linear(x.flatten(1), used, self._current(self.bias, unit)), price
+
+    def _places(self, layer: int) -> int:
+        return (8 * 8, 1, 1)[layer - 1]
+
+    def _current(self, bias: Tensor, unit: Tensor) -> Tensor:
+        if not self.quantised:
+            return bias
+        whole = torch.clamp(torch.round(bias.detach() / unit), -254, 254)
+        return bias + (whole * unit - bias).detach()
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor, percentile: float = 99.5) -> None:
+        """As `Net.calibrate`."""
+        for layer in range(len(self.ranges)):
+            bias = self.biases[layer] if self.biased else None
+            z = functional.conv2d(x, self.weights[layer], bias)
+            x = functional.relu(functional.max_pool2d(z, 2) if self.plan.pooled[layer] else z)
+            self.ranges[layer] = float(np.log(np.percentile(x[x > 0].numpy(), percentile)))
+        self.quantised = True
+
+    @torch.no_grad()
+    def prune(self, layer: int, share: float) -> None:
+        """Set the smallest `share` of a layer's weights to zero for good."""
+        weight = self.weights[layer].abs() * self.mask(layer)
+        cut = torch.quantile(weight.flatten(), share)
+        self.mask(layer).copy_((weight > cut).float())
+
+    @torch.no_grad()
+    def currents(self) -> list[NDArray[np.int64]]:
+        """What ships as the convolutions' biases: whole currents, zeros where there are none."""
+        top, out = torch.ones(()), []
+        for layer, channels in enumerate(self.plan.channels):
+            _, unit = self.weight_integers(self.weights[layer] * self.mask(layer))
+            unit = unit * top
+            whole = torch.zeros(channels)
+            if self.biased:
+                whole = torch.clamp(torch.round(self.biases[layer] / unit), -254, 254)
+            out.append(whole.numpy().astype(np.int64))
+            top = self.ramp(unit, self.ranges[layer]) * unit
+        return out
+
+
+@torch.no_grad()
+def accumulations(x: Tensor, weights: Tensor) -> float:
+    """Effective ACs an image by NeuroBench's rule: non-zero inputs × non-zero weights, without bias and pooling."""
+    active, live = (x != 0).float(), (weights != 0).float()
+    if weights.dim() == 2:
+        return float((active.flatten(1) @ live.t()).sum()) / len(x)
+    return float(functional.conv2d(active, live.sum(0, keepdim=True)).sum()) / len(x)
+
+
+def teacher() -> nn.Module:
+    """The network that LeNet learns from: about three times the channels, batch normalisation and dropout."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5), nn.MaxPool2d(2), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 40, 5), nn.MaxPool2d(2), nn.BatchNorm2d(40), nn.ReLU(),
+        nn.Conv2d(40, 160, 4), nn.BatchNorm2d(160), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(160, 10),
+    )  # fmt: skip
