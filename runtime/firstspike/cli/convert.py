@@ -30,10 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--percentile", type=float, metavar="P", help=f"of the positive activations that T stands for ({usual})"
     )
-    command.add_argument("--bits", type=int, default=8, help="of a weight, 2 to 8 (default: 8)")
-    command.add_argument(
-        "--lsb", type=int, default=2, help="mixed-sign weights are multiples of this (default: 2, as on Loihi)"
-    )
+    command.add_argument("--bits", type=int, default=8, help="of a weight, 3 to 8 (default: 8)")
     command.add_argument(
         "--steps-per-layer", type=_numbers, metavar="T,T,…", help="T of each layer with weights; --steps is the input's"
     )
@@ -77,7 +74,7 @@ def options(args: argparse.Namespace) -> Options:
     """The arguments as the conversion takes them."""
     kind, size = ("count", args.window_events) if args.window_events else ("time", args.window_us)
     return Options(
-        steps=args.steps, neuron=args.neuron, percentile=args.percentile, bits=args.bits, lsb=args.lsb,
+        steps=args.steps, neuron=args.neuron, percentile=args.percentile, bits=args.bits,
         steps_per_layer=args.steps_per_layer, labels=args.labels, name=args.name, encoding=args.encoding,
         count_scale=args.count_scale, fit=args.fit,
         window={"kind": kind, "size": size, "hop": args.hop or size}, decide={"min_events": args.min_events},

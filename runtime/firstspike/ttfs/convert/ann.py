@@ -69,7 +69,9 @@ def patches(layer: Weighted, x: NDArray[Any]) -> NDArray[Any]:
 
 def weigh(layer: Weighted, x: Floats) -> Floats:
     """Pre-activations of a weighted layer, (n, channels, height, width) to the same, float32."""
-    z = patches(layer, x) @ layer.weights.reshape(len(layer.weights), -1).T + layer.bias
+    flat = layer.weights.reshape(len(layer.weights), -1).T
+    # One sample at a time: the patches of many would take much memory.
+    z = np.concatenate([patches(layer, one[None]) @ flat + layer.bias for one in x])
     return np.ascontiguousarray(z.transpose(0, 3, 1, 2), np.float32)
 
 

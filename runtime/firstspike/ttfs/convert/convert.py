@@ -34,7 +34,6 @@ class Options:
     neuron: Neuron = "gated"
     percentile: float | None = None
     bits: int = 8
-    lsb: int = 2
     steps_per_layer: tuple[int, ...] | None = None
     labels: tuple[str, ...] | None = None
     """Default: 0, 1, 2 …"""
@@ -87,7 +86,7 @@ def convert(
     progress("normalising")
     normalised = normalise(ann, data.x, options.checked_percentile())
     progress("choosing integers")
-    plan = Plan(options.neuron, options.steps, steps, options.bits, options.lsb)
+    plan = Plan(options.neuron, options.steps, steps, options.bits)
     quantised = quantise(normalised, data.x, plan)
     progress("comparing the networks")
     report = compare(normalised, quantised, data)
@@ -108,12 +107,8 @@ def _check(options: Options) -> None:
             raise UsageError(f"--{name} {steps}: T must be 1 to {MAX_STEPS}: spike times travel as one byte")
     if not 0 < options.checked_percentile() <= 100:
         raise UsageError(f"--percentile {options.percentile:g}: must be above 0 and at most 100")
-    if not 2 <= options.bits <= 8:
-        raise UsageError(f"--bits {options.bits}: weights have 2 to 8 bits")
-    if options.lsb not in (1, 2):
-        raise UsageError(f"--lsb {options.lsb}: must be 1 or 2")
-    if options.bits - options.lsb < 1:
-        raise UsageError(f"--bits {options.bits} with --lsb {options.lsb}: leaves no weights but 0: use --lsb 1")
+    if not 3 <= options.bits <= 8:
+        raise UsageError(f"--bits {options.bits}: weights have 3 to 8 bits, the least of which Loihi keeps at 0")
 
 
 def _steps(options: Options, ann: Ann) -> tuple[int, ...]:

@@ -4,9 +4,6 @@ With the normalised layer (`normalise`) and k units of potential a unit of weigh
 potential u ≈ k·T_in·z of the pre-activation z, and the ramp S = k·T_in/T makes the activation ⌊(u + r)/S⌋ ≈ T·z. k is
 free: many are tried, and the one is taken whose layer, given what the layers before it really answer, is closest to
 T·z in the range 0..T that a spike can express (the last layer: to z, since its potential is the answer).
-
-Rounding and the code of the input (which rounds up) shift a neuron's mean; the bias takes that shift back (empirical
-bias correction: Nagel et al. 2019, "Data-Free Quantization through Weight Equalization and Bias Correction", 4.2).
 """
 
 from __future__ import annotations
@@ -32,8 +29,9 @@ FIT_WORK = 1 << 25
 FACTORS = np.concatenate([np.linspace(1.3, 0.5, 41), 0.5 ** np.arange(2, 12)])
 """k, in multiples of the one that just fits the largest weight; above 1 the largest weights are clipped."""
 BIAS_LIMIT = 32767
-FEW = 32
-"""Positions that a neuron must have been seen at before its mean is corrected."""
+"""int16. On Loihi a control line carries up to ±254, and larger biases take several."""
+LSB = 2
+"""Weights of a layer with both signs are multiples of this: Loihi's 8-bit weights spend a bit on the sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +44,6 @@ class Plan:
     """T of each weighted layer."""
     bits: int = 8
     """Of a weight, with its sign."""
-    lsb: int = 2
-    """What mixed-sign weights are multiples of (Loihi: 2); layers of one sign always use 1."""
-    correct_bias: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,45 +149,31 @@ def _fit(layer: Weighted, seen: _Seen, before: Network, plan: Plan, *, last: boo
 def _tries(layer: Weighted, seen: _Seen, plan: Plan, *, last: bool) -> Iterator[_Try]:
     steps_in, steps = plan.steps
     mixed = layer.weights.min() < 0 < layer.weights.max()
-    lsb = plan.lsb if mixed else 1
-    most = (2 ** (plan.bits - 1) - 1) // lsb
+    lsb = LSB if mixed else 1
+    most = (2 ** (plan.bits - 1) - 1) // lsb * lsb
     largest = float(np.abs(layer.weights).max())
     for factor in FACTORS:
-        # A layer without weights is its bias: any k will do, the finest is tried first.
-        k = float(factor) * most * lsb / largest if largest else float(factor) * BIAS_LIMIT
+        # A layer without weights is its bias: any k will do.
+        k = float(factor) * most / largest if largest else float(factor) * BIAS_LIMIT
         ramp = round(k * steps_in / steps) if k * steps_in / steps < POTENTIAL_LIMIT else 0
         if ramp < 1:
             continue
-        weights = lsb * np.clip(np.rint(k * layer.weights / lsb), -most, most).astype(np.float32)
-        u = seen.given @ weights.reshape(len(weights), -1).T
-        wanted = seen.wanted * np.float32(k * steps_in if last else ramp * steps)
-        top = None if last else np.float32(ramp * steps)
-        bias = _bias(layer, u, wanted, k, steps_in, top, correct=plan.correct_bias)
-        if np.abs(bias).max() > BIAS_LIMIT:
-            continue
-        u += bias * np.float32(steps_in)
-        # In units of one step of the activation, or of the normalised logit.
-        unit = k * steps_in if last else ramp
-        miss = (u - wanted if top is None else np.clip(u, 0, top) - np.clip(wanted, 0, top)) / np.float32(unit)
-        readout = Readout(steps, ramp, ramp // 2)
-        yield _Try(float(np.square(miss).mean()), _made(layer, weights, bias, readout), k)
-
-
-def _bias(
-    layer: Weighted, u: Floats, wanted: Floats, k: float, steps_in: int, top: np.float32 | None, *, correct: bool
-) -> Floats:
-    """Currents: what the ANN says, and what is missing in the mean where a spike can express the answer."""
-    bias = layer.bias.astype(np.float64) * k
-    if correct:
-        inside = np.ones(wanted.shape, bool) if top is None else (wanted > 0) & (wanted < top)
-        count = inside.sum(0)
-        missing = np.where(inside, wanted - u, 0).sum(0, dtype=np.float64) / np.maximum(count, 1) / steps_in
-        bias = np.where(count >= FEW, missing, bias)
-    return np.asarray(np.rint(bias), np.float32)
+        # What is beyond float32 is beyond the limits below too.
+        with np.errstate(over="ignore", invalid="ignore"):
+            weights = np.clip(lsb * np.rint(np.float32(k / lsb) * layer.weights), -most, most)
+            bias = np.rint(np.float32(k) * layer.bias)
+            u = seen.given @ weights.reshape(len(weights), -1).T + bias * np.float32(steps_in)
+            if last:
+                miss = u / np.float32(k * steps_in) - seen.wanted
+            else:
+                miss = np.clip(u / np.float32(ramp), 0, steps) - np.clip(seen.wanted * np.float32(steps), 0, steps)
+            error = float(np.square(miss).mean())
+        if np.isfinite(error) and np.abs(bias).max() <= BIAS_LIMIT:
+            yield _Try(error, _made(layer, weights, bias, Readout(steps, ramp, ramp // 2)), k)
 
 
 def _made(layer: Weighted, weights: Floats, bias: Floats, readout: Readout) -> Conv | Dense:
-    whole, current = weights.astype(np.int8), bias.clip(-BIAS_LIMIT, BIAS_LIMIT).astype(np.int16)
+    whole, current = weights.astype(np.int8), bias.astype(np.int16)
     if layer.weights.ndim == 2:
         return Dense(whole, current, readout)
     return Conv(whole, current, layer.stride, layer.padding, readout)
