@@ -156,6 +156,8 @@ def _tries(layer: Weighted, seen: _Seen, plan: Plan, *, last: bool) -> Iterator[
         # A layer without weights is its bias: any k will do.
         k = float(factor) * most / largest if largest else float(factor) * BIAS_LIMIT
         ramp = round(k * steps_in / steps) if k * steps_in / steps < POTENTIAL_LIMIT else 0
+        if last:
+            ramp = max(1, ramp)  # its first spike may be coarse: the potential is the answer
         if ramp < 1:
             continue
         # What is beyond float32 is beyond the limits below too.
