@@ -62,7 +62,7 @@ def _values(path: Path, x: NDArray[np.generic], shape: Shape) -> NDArray[np.floa
     if x.dtype.kind != "f":
         raise DataError(f"{path}: array 'x' is {x.dtype}, must be floating point in 0..1: divide by the largest value")
     flat = shape[:2] == (1, 1) and x.ndim == 2
-    if len(x) == 0 or x.shape[1:] != ((prod(shape),) if flat else shape):
+    if x.size == 0 or x.ndim == 0 or x.shape[1:] != ((prod(shape),) if flat else shape):
         raise DataError(f"{path}: array 'x' has the shape {x.shape}, must be (samples, {', '.join(map(str, shape))})")
     values = np.asarray(x, np.float32).reshape(-1, *shape)
     # The comparison is false for NaN.

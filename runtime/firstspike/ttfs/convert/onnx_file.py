@@ -57,6 +57,14 @@ def read(path: Path) -> Chain:
         DataError: it is no ONNX file, its opset is not understood, its shapes are dynamic, its weights are not finite,
             or it is not one chain of nodes; the text names the node.
     """
+    try:
+        return _read(path)
+    except UnicodeDecodeError:
+        # Names are decoded when they are looked at.
+        raise DataError(f"{path}: a name in it is not text: damaged; export the trained network again") from None
+
+
+def _read(path: Path) -> Chain:
     model = _model(path)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     opset = opsets.get("", opsets.get("ai.onnx"))
@@ -105,6 +113,9 @@ def _model(path: Path) -> Any:
 def _check(path: Path, model: Any) -> None:
     from onnx import checker
 
+    for tensor in model.graph.initializer:
+        if tensor.data_location == 1:
+            raise DataError(f"{path}: constant '{tensor.name}' lies in another file: save the network as one file")
     try:
         checker.check_model(model)
     except checker.ValidationError as error:
@@ -116,8 +127,6 @@ def _array(path: Path, tensor: Any) -> NDArray[Any]:
     from onnx import numpy_helper
 
     where = f"{path}: constant '{tensor.name}'"
-    if tensor.data_location == 1:
-        raise DataError(f"{where} lies in another file: save the network as one file")
     try:
         array = np.array(numpy_helper.to_array(tensor))
     except (ValueError, TypeError, OverflowError, KeyError) as error:

@@ -91,9 +91,9 @@ class _Builder:
 
     def conv(self, node: Node) -> None:
         weights = onnx_attributes.parameter(node, 1, 4)
+        stride, padding = onnx_attributes.conv_window(node, weights.shape, self.shape)
         if self.flat or weights.shape[1] != self.shape[0]:
             raise DataError(f"{node.name}: weights {weights.shape} do not fit the tensor of shape {self.shape}")
-        stride, padding = onnx_attributes.conv_window(node, weights.shape, self.shape)
         bias = onnx_attributes.parameter(node, 2, 1) if len(node.constants) > 2 else np.zeros(len(weights))
         self.add(node, fold.Parameters(weights, onnx_attributes.sized(node, bias, len(weights)), stride, padding))
 
