@@ -81,6 +81,13 @@ def test_time_windows_equal_the_definition_however_the_stream_is_cut(times, size
     assert all(w.t_end_us == w.t_start_us + size for w in windows)
 
 
+def test_a_window_is_handed_out_with_the_first_event_at_its_end():
+    for times in ([0, 3, 10], [3, 0, 13]):  # in order, and not
+        windower = Windower(WindowSpec(kind="time", size=10, hop=10))
+        (window,) = windower.push(make_events(times))
+        assert len(window.events) == 3 - window.late - 1
+
+
 @settings(max_examples=200, deadline=None)
 @given(times=times_strategy, cuts=st.lists(st.integers(0, 60)), size=st.integers(1, 30), hop=st.integers(1, 30),
        kind=st.sampled_from(["time", "count"]))  # fmt: skip

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from firstspike.types import Events, RecordingInfo, RecordingStats
 
-if TYPE_CHECKING:  # the decoder's child process imports this package too, and would start half as fast with pydantic
+if TYPE_CHECKING:  # the decoder's child process imports this package too, and starts sooner without pydantic
     from pydantic import BaseModel
 
 
