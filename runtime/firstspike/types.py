@@ -33,6 +33,12 @@ def join(parts: Sequence[Events]) -> Events:
     return np.concatenate([part.view(_WHOLE) for part in parts]).view(EVENT)
 
 
+def pick(events: Events, mask: NDArray[np.bool_] | None = None) -> Events:
+    """A copy of the events, or of those where `mask` is True: whole events, not field by field as NumPy would."""
+    whole = events.view(_WHOLE)
+    return (whole.copy() if mask is None else whole[mask]).view(EVENT)
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingInfo:
     """What a recording says of itself before its events are read."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from firstspike.bundle import WindowSpec
 from firstspike.errors import ConfigError, DataError
-from firstspike.types import EVENT, Events, Window, join
+from firstspike.types import EVENT, Events, Window, join, pick
 
 MAX_TIME_US = 1 << 52
 """Timestamps beyond ±142 years are no time: refusing them keeps every sum, also in ns, within 64 bits."""
@@ -173,7 +173,7 @@ class Windower:
             end = int(np.searchsorted(times, origin + self._spec.size + closed * self._spec.hop))
             yield from self._close_until(closed, origin)
             # A copy: the caller may reuse its buffer.
-            self._faults.overflow += self._pending.add(join([events[start:end]]))
+            self._faults.overflow += self._pending.add(pick(events[start:end]))
             start = end
 
     def _by_time(self, events: Events, largest: NDArray[np.int64], below: NDArray[np.int64]) -> Iterator[Window]:
@@ -189,7 +189,7 @@ class Windower:
             dropped = int(np.count_nonzero(piece_late))
             self._faults.late += dropped
             # A copy: the caller may reuse its buffer.
-            self._faults.overflow += self._pending.add(piece[~piece_late] if dropped else join([piece]))
+            self._faults.overflow += self._pending.add(pick(piece, ~piece_late if dropped else None))
 
     def _close_until(self, first_open: int, origin: int, *, partial_from: int | None = None) -> Iterator[Window]:
         """Hand out windows up to `first_open` that have events; silent ones are stepped over, however many."""
@@ -205,12 +205,12 @@ class Windower:
             inside = pending["t"] < start + size
             window = Window(
                 index=(self._base + number) & _INDEX_MASK, t_start_us=start, t_end_us=start + size,
-                events=pending if inside.all() else pending[inside],
+                events=pending if inside.all() else pick(pending, inside),
                 partial=partial_from is not None and number >= partial_from, **self._faults.take(),
             )  # fmt: skip
             # Moved on before it is handed out: whoever stops here has had the window.
             self._open = number + 1
-            self._pending.replace(pending[pending["t"] >= start + hop])
+            self._pending.replace(pick(pending, pending["t"] >= start + hop))
             yield window
         self._open = max(self._open, first_open)
 
@@ -223,7 +223,7 @@ class Windower:
             need = size - self._pending.n
             piece = events[:need]
             self._faults.backward += int(np.count_nonzero(below[:need] > 0))
-            self._pending.add(join([piece]))
+            self._pending.add(pick(piece))
             events, below = events[need:], below[need:]
             if self._pending.n == size:
                 window = self._count_window(self._pending.all(), partial=False)
