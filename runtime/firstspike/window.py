@@ -104,8 +104,12 @@ class Windower:
         """
         if len(events) == 0:
             return
-        if int(events["t"].min()) < -MAX_TIME_US or int(events["t"].max()) > MAX_TIME_US:
+        times = np.ascontiguousarray(events["t"])
+        if int(times.min()) < -MAX_TIME_US or int(times.max()) > MAX_TIME_US:
             raise DataError(f"a timestamp beyond ±{MAX_TIME_US} µs: the recording is corrupt")
+        if self._spec.kind == "time" and self._in_order(times):
+            yield from self._by_ordered_time(events, times)
+            return
         ahead = len(events)
         while len(events):
             if self._origin is None:
@@ -152,6 +156,25 @@ class Windower:
         """How many windows of this time base are closed once `time_us` was seen."""
         assert self._origin is not None  # noqa: S101 (only called within a time base)
         return max(0, (time_us - self._origin - self._spec.size) // self._spec.hop + 1)
+
+    def _in_order(self, times: NDArray[np.int64]) -> bool:
+        if self._origin is not None and times[0] < self._largest:
+            return False
+        return not (times[1:] < times[:-1]).any()
+
+    def _by_ordered_time(self, events: Events, times: NDArray[np.int64]) -> Iterator[Window]:
+        """As `_by_time`, faster: in order nothing is late, and the windows' ends are found by bisection."""
+        if self._origin is None:
+            self._origin = int(times[0])
+        self._largest = int(times[-1])
+        start, origin = 0, self._origin
+        while start < len(events):
+            closed = self._closed_at(int(times[start]))
+            end = int(np.searchsorted(times, origin + self._spec.size + closed * self._spec.hop))
+            yield from self._close_until(closed, origin)
+            # A copy: the caller may reuse its buffer.
+            self._faults.overflow += self._pending.add(pick(events[start:end]))
+            start = end
 
     def _by_time(self, events: Events, largest: NDArray[np.int64], below: NDArray[np.int64]) -> Iterator[Window]:
         assert self._origin is not None  # noqa: S101 (set by push)

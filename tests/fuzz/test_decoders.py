@@ -1,7 +1,7 @@
 """Damaged files through the decoders: DataError or events, in bounded time and memory, and nothing else.
 
-Our own decoders run in the test's process, so that nothing hides an exception; AEDAT4, which a library decodes, runs
-in the child. `make soak` runs the long versions.
+The decoders run in the test's process, so that nothing hides an exception; AEDAT4 as faery writes it also runs in the
+child. `make soak` runs the long versions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from firstspike.sources.decoding import DecoderProcess
 from firstspike.sources.formats import formats
 
 FILES = originals()
-OWN = sorted(set(formats()) - {"aedat4"})
+OWN = sorted(formats())
 SLOWEST_S = 2.0
 MOST_BYTES = 64 << 20
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+from tests.support import aedat4
 from tests.support import recordings as make
 
 _ROWS = [(1000 + 37 * i, (7 * i) % 34, (3 * i) % 34, i % 2) for i in range(120)]
@@ -31,6 +32,11 @@ def originals():
         "aedat2": make.aedat2_dvs128(_ROWS),
         "aedat2-davis": make.aedat2_davis(_ROWS, [0x80000000, 0x80000C00]),
         "aedat3": make.aedat3(_ROWS),
+        "aedat4": aedat4.events(_ROWS, each=50),
+        "aedat4-odd": aedat4.file([(0, aedat4.payload([aedat4.record(*row) for row in _ROWS], odd=True))]),
+        "aedat4-lz4": aedat4.events(_ROWS, aedat4.LZ4, each=50, tail=aedat4.table_of_packets(aedat4.LZ4), position=0),
+        "aedat4-zstd": aedat4.events(_ROWS, aedat4.ZSTD, each=50),
+        "aedat4-zstd-high": aedat4.events(_ROWS, aedat4.ZSTD_HIGH, each=50),
         "csv": make.csv(_ROWS),
         "csv-seconds": make.csv(_ROWS, "txyp", " ", seconds=6),
         "npz": _npz(compressed=False),

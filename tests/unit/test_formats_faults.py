@@ -9,7 +9,7 @@ import struct
 import numpy as np
 import pytest
 from tests.support import recordings as make
-from tests.support.decoding import decode, rows_of
+from tests.support.decoding import decode, decode_until_fault, rows_of
 
 from firstspike.errors import DataError, NoInputError, UsageError
 from firstspike.sources.formats import formats, open_recording
@@ -249,3 +249,11 @@ def test_every_format_is_found_by_its_file_and_has_the_interface():
     for name, module in formats().items():
         assert name == module.NAME
         assert module.sniff(b"", path=os.devnull) == 0.0
+
+
+def test_a_comment_that_is_no_utf8_hides_neither_events_nor_the_fault(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"t,x,y,p\n1,2,3,1\n# \xff\xfe\n2.5,3,3,0\n3,oops,3,1\n")
+    events, fault, _ = decode_until_fault(path)
+    assert len(events) == 2
+    assert "oops" in str(fault)

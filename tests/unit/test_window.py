@@ -61,7 +61,11 @@ def define(times, size, hop, reset_us):
     return out, late
 
 
-times_strategy = st.lists(st.integers(-3000, 3000), min_size=1, max_size=60)
+any_times = st.lists(st.integers(-3000, 3000), min_size=1, max_size=60)
+# In order, which takes another road, or in order but for a few events.
+times_strategy = st.one_of(
+    any_times, any_times.map(sorted), st.tuples(any_times.map(sorted), any_times).map(lambda parts: parts[0] + parts[1])
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -75,6 +79,13 @@ def test_time_windows_equal_the_definition_however_the_stream_is_cut(times, size
     assert [(w.index, w.t_start_us, sorted(w.events["x"].tolist())) for w in windows] == expected
     assert sum(w.late for w in windows) + rest["late"] == late
     assert all(w.t_end_us == w.t_start_us + size for w in windows)
+
+
+def test_a_window_is_handed_out_with_the_first_event_at_its_end():
+    for times in ([0, 3, 10], [3, 0, 13]):  # in order, and not
+        windower = Windower(WindowSpec(kind="time", size=10, hop=10))
+        (window,) = windower.push(make_events(times))
+        assert len(window.events) == 3 - window.late - 1
 
 
 @settings(max_examples=200, deadline=None)

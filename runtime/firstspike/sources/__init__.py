@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
-
-from pydantic import BaseModel, Field
+from typing import TYPE_CHECKING, Protocol
 
 from firstspike.types import Events, RecordingInfo, RecordingStats
 
-Speed = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)] | Literal["max"]
-"""Times real time, or as fast as possible."""
-MaxSilence = Annotated[float, Field(gt=0, le=1e6, description="seconds; longer silences are not sat out")]
+if TYPE_CHECKING:  # the decoder's child process imports this package too, and starts sooner without pydantic
+    from pydantic import BaseModel
 
 
 class Stream(Protocol):

@@ -12,7 +12,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from firstspike.errors import ConfigError
-from firstspike.sources import MaxSilence, Segment, Speed, Stream
+from firstspike.sources import Segment, Stream
+from firstspike.sources._pacing import MaxSilence, Speed
 from firstspike.sources.decoding import DecoderProcess, Recording
 from firstspike.types import Events, RecordingInfo, RecordingStats
 

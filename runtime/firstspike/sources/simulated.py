@@ -12,7 +12,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from firstspike.simulate.scene import Scene, digit_shows
-from firstspike.sources import Segment, Speed, Stream
+from firstspike.sources import Segment, Stream
+from firstspike.sources._pacing import Speed
 from firstspike.types import Events, RecordingInfo, RecordingStats
 
 

@@ -104,12 +104,21 @@ class Zstandard:
         """Returns the content of one frame."""
         try:
             size = self._zstandard.get_frame_parameters(body).content_size
-            if MAX_BYTES < size != self._zstandard.CONTENTSIZE_UNKNOWN:
-                raise _too_large()
-            # A frame that does not tell its size gets room for the bound, of which what is not used is given back.
-            return self._decompressor.decompress(body, max_output_size=MAX_BYTES, allow_extra_data=False)
+            if size <= _FIRST_BYTES:
+                return self._decompressor.decompress(body, allow_extra_data=False)
+            # A size that is large or unknown (all ones) is not believed: memory is taken for what comes.
+            parts, length = [], 0
+            with self._decompressor.stream_reader(body) as reader:
+                while part := reader.read(_NEXT_BYTES):
+                    parts.append(part)
+                    length += len(part)
+                    if length > MAX_BYTES:
+                        raise _too_large()
         except self._zstandard.ZstdError as error:
-            raise PacketError(f"is no whole Zstandard frame of up to {MAX_BYTES >> 20} MiB: {error}") from error
+            raise PacketError(f"is no whole Zstandard frame: {error}") from error
+        if size not in (length, self._zstandard.CONTENTSIZE_UNKNOWN):
+            raise PacketError("is no whole Zstandard frame: it ends too early")
+        return b"".join(parts)
 
     def begin(self, body: bytes, size: int) -> bytes:
         """Returns the content's first bytes; nothing where the frame is damaged there."""

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from xml.etree import ElementTree as ET
 
 from firstspike.sources.formats import _flatbuffer as flatbuffer
-from firstspike.sources.formats._aedat4_codecs import CODECS, Codec
+from firstspike.sources.formats._aedat4_codecs import CODECS, MAX_BYTES, Codec
 from firstspike.sources.formats._stream import Stats, data_error
 
 MAGIC = b"#!AER-DAT4.0\r\n"
@@ -28,6 +28,8 @@ _SIZE = struct.Struct("<I")
 _PACKET = struct.Struct("<iI")
 _INT32, _INT64 = struct.Struct("<i"), struct.Struct("<q")
 _MAX_HEADER = 4 << 20
+_MAX_PACKET = MAX_BYTES + (1 << 20)
+"""What does not compress takes a little more room than before."""
 _BUFFER_BYTES = 1 << 20
 _KINDS = {"EVTS": "events", "FRME": "frame", "IMUS": "imus", "TRIG": "triggers"}
 
@@ -152,6 +154,8 @@ def packets(path: Path, header: Header, chosen: int | None, stats: Stats) -> Ite
                     what = f"has a damaged AEDAT4 packet: it belongs to stream {number}, which is not described"
                     raise data_error(path, what, position)
                 if number == chosen:
+                    if length > _MAX_PACKET:
+                        raise data_error(path, f"has a damaged AEDAT4 packet: it states {length:,} bytes", position)
                     yield position, file.read(length)
                 else:
                     stats.ignore(f"packets of other streams ({header.streams[number].kind})", 1)

@@ -206,13 +206,12 @@ def _slow(path: Path, layout: _Layout, lines: bytes) -> Events:
     if not lines.strip():
         return np.zeros(0, EVENT)
     table: NDArray[np.float64] = np.loadtxt(
-        io.BytesIO(lines),
+        io.StringIO(lines.decode("utf-8-sig", "replace")),  # a comment may hold anything
         np.float64,
         comments=("#", "%"),
         delimiter=None if layout.delimiter == " " else layout.delimiter,
         usecols=use,
         ndmin=2,
-        encoding="utf-8-sig",
     )
     return _columns.make_events(list(table.T), columns.scale, path)
 
