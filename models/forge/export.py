@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from firstspike.ttfs.convert.bundle import seal as seal
 from firstspike.ttfs.file import save
 from firstspike.ttfs.network import Conv, Dense, Flatten, Layer, MaxPool, Network, Readout
 
@@ -119,19 +118,3 @@ def write_networks(folder: Path, spiking: Network, twin: onnx.ModelProto) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     save(spiking, folder / "network.npz")
     (folder / "ann.onnx").write_bytes(twin.SerializeToString(deterministic=True))
-
-
-def seal(folder: Path, manifest: dict[str, object], files: dict[str, str]) -> None:
-    """Write bundle.json: the manifest with the sha256 of each file, which must all be there.
-
-    Args:
-        folder: of the bundle.
-        manifest: without `files`.
-        files: role to file name.
-    """
-    entries = {
-        role: {"path": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()}
-        for role, name in files.items()
-    }
-    text = json.dumps({**manifest, "files": entries}, indent=2, ensure_ascii=False)
-    (folder / "bundle.json").write_text(text + "\n", encoding="utf-8")

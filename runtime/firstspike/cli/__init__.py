@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import firstspike
-from firstspike.cli import check, evaluate, info, replay, run, schemas, simulate, watch
+from firstspike.cli import check, convert, evaluate, info, inspect, replay, run, schemas, simulate, watch
 from firstspike.cli.output import say
 from firstspike.errors import FirstspikeError
 
 log = logging.getLogger(__name__)
 
-COMMANDS = (run, replay, evaluate, watch, info, check, simulate, schemas)
+COMMANDS = (run, replay, evaluate, watch, info, convert, inspect, check, simulate, schemas)
 
 EPILOG = """\
 exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,

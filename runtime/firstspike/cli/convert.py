@@ -1,0 +1,105 @@
+"""`firstspike convert`: a trained ANN becomes a TTFS bundle."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from firstspike.cli.output import Progress, emit, emit_json
+from firstspike.ttfs.convert.card import table
+from firstspike.ttfs.convert.convert import PERCENTILES, Options, Outcome, convert
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Arguments of `convert`."""
+    command = commands.add_parser(
+        "convert",
+        help="make a TTFS bundle of a trained ANN",
+        description="Convert an ONNX network to time-to-first-spike neurons, check it against the ANN layer by layer, "
+        "and write it as a bundle. See docs/conversion.md.",
+    )
+    command.add_argument("network", type=Path, metavar="NET.onnx")
+    command.add_argument(
+        "--calibration", type=Path, required=True, metavar="DATA.npz",
+        help="training samples: array x (n, channels, height, width) in 0..1, perhaps labels (n,)",
+    )  # fmt: skip
+    command.add_argument("--steps", type=int, required=True, metavar="T", help="time steps a layer, 1 to 255")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder, new or empty")
+    command.add_argument("--neuron", choices=("gated", "quartz"), default="gated", help="(default: gated)")
+    usual = ", ".join(f"{neuron} {percentile:g}" for neuron, percentile in PERCENTILES.items())
+    command.add_argument(
+        "--percentile", type=float, metavar="P", help=f"of the positive activations that T stands for ({usual})"
+    )
+    command.add_argument("--bits", type=int, default=8, help="of a weight, 3 to 8 (default: 8)")
+    command.add_argument(
+        "--steps-per-layer", type=_numbers, metavar="T,T,…", help="T of each layer with weights; --steps is the input's"
+    )
+    command.add_argument("--labels", type=_names, metavar="NAME,NAME,…", help="of the outputs (default: 0,1,2,…)")
+    command.add_argument("--name", help="the model's name (default: the folder's)")
+    command.add_argument("--json", action="store_true", help="the report as one JSON object")
+    _input_arguments(command.add_argument_group("how the runtime feeds it"))
+    command.set_defaults(run=run)
+
+
+def _input_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--encoding", choices=("count", "first"), default="count", help="(default: count)")
+    group.add_argument(
+        "--count-scale", type=_natural, metavar="C", help="events a pixel that make an input of 1 (default: T)"
+    )
+    group.add_argument("--fit", choices=("stretch", "crop", "centre"), default="stretch", help="(default: stretch)")
+    group.add_argument("--window-us", type=_natural, default=50_000, metavar="N", help="(default: 50000)")
+    group.add_argument("--window-events", type=_natural, metavar="N", help="windows of so many events instead")
+    group.add_argument("--hop", type=_natural, metavar="N", help="from one window to the next (default: its size)")
+    group.add_argument("--min-events", type=int, default=1, metavar="N", help="fewer say nothing (default: 1)")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a row of numbers, such as 16,8,8")
+    return tuple(int(part) for part in parts)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal() or len(text) > 12 or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def options(args: argparse.Namespace) -> Options:
+    """The arguments as the conversion takes them."""
+    kind, size = ("count", args.window_events) if args.window_events else ("time", args.window_us)
+    return Options(
+        steps=args.steps, neuron=args.neuron, percentile=args.percentile, bits=args.bits,
+        steps_per_layer=args.steps_per_layer, labels=args.labels, name=args.name, encoding=args.encoding,
+        count_scale=args.count_scale, fit=args.fit,
+        window={"kind": kind, "size": size, "hop": args.hop or size}, decide={"min_events": args.min_events},
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, check and write."""
+    progress = Progress("convert")
+    outcome = convert(args.network, args.calibration, options(args), args.out, progress.show)
+    progress.done()
+    if args.json:
+        emit_json({"bundle": str(args.out), "digest": outcome.bundle.digest, **outcome.report.plain()})
+    else:
+        _print(outcome, args)
+    return 0
+
+
+def _print(outcome: Outcome, args: argparse.Namespace) -> None:
+    report = outcome.report
+    for line in table(report):
+        emit(line)
+    for note in report.notes:
+        emit(f"note: {note}")
+    emit(f"same answer as the ANN on {report.agreement:.2%} of {report.samples} calibration samples")
+    if report.ann_accuracy is not None and report.ttfs_accuracy is not None:
+        emit(f"accuracy there: ANN {report.ann_accuracy:.2%}, TTFS {report.ttfs_accuracy:.2%}")
+    emit(f"{args.out}: written; see CARD.md for what is left to say")

@@ -1,0 +1,181 @@
+"""Whole numbers: for each layer the weights, bias and ramp that come closest to the ANN on calibration data.
+
+With the normalised layer (`normalise`) and k units of potential a unit of weight, W ≈ k·w and b ≈ k·b make the
+potential u ≈ k·T_in·z of the pre-activation z, and the ramp S = k·T_in/T makes the activation ⌊(u + r)/S⌋ ≈ T·z. k is
+free: many are tried, and the one is taken whose layer, given what the layers before it really answer, is closest to
+T·z in the range 0..T that a spike can express (the last layer: to z, since its potential is the answer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstspike.errors import BundleError, DataError
+from firstspike.ttfs.convert.ann import Weighted, patches, pool, step
+from firstspike.ttfs.convert.calibration import encode
+from firstspike.ttfs.convert.normalise import Normalised
+from firstspike.ttfs.emulator import Emulator
+from firstspike.ttfs.limits import POTENTIAL_LIMIT, check
+from firstspike.ttfs.network import Conv, Dense, Network, Neuron, Readout
+
+Floats = NDArray[np.float32]
+FIT_SAMPLES = 256
+FIT_WORK = 1 << 25
+"""Products that trying one k may take: it bounds the positions that are looked at."""
+FACTORS = np.concatenate([np.linspace(1.3, 0.5, 41), 0.5 ** np.arange(2, 12)])
+"""k, in multiples of the one that just fits the largest weight; above 1 the largest weights are clipped."""
+BIAS_LIMIT = 32767
+"""int16. On Loihi a control line carries up to ±254, and larger biases take several."""
+LSB = 2
+"""Weights of a layer with both signs are multiples of this: Loihi's 8-bit weights spend a bit on the sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to make the integers."""
+
+    neuron: Neuron
+    input_steps: int
+    steps: tuple[int, ...]
+    """T of each weighted layer."""
+    bits: int = 8
+    """Of a weight, with its sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """The integer network."""
+
+    network: Network
+    logit: float
+    """Normalised logits a unit of the last layer's potential."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a layer sees and should answer at some positions."""
+
+    given: Floats
+    """(positions, fan-in): activations of the TTFS network, in steps."""
+    wanted: Floats
+    """(positions, out): normalised pre-activations of the ANN."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    error: float
+    made: Conv | Dense
+    k: float
+
+
+def quantise(normalised: Normalised, x: Floats, plan: Plan) -> Quantised:
+    """Make the integer network.
+
+    Args:
+        normalised: the ANN.
+        x: calibration samples (n, channels, height, width); `FIT_SAMPLES` of them, evenly spread, are used.
+        plan: one entry of `steps` a weighted layer.
+
+    Raises:
+        DataError: a layer's scale is too small for its ramp, or its bias too large; the text names the layer.
+        BundleError: its potentials would leave 24 bits.
+    """
+    ann = normalised.ann
+    x = x[:: -(-len(x) // FIT_SAMPLES)]
+    times = encode(x, plan.input_steps)
+    given = (plan.input_steps - times.astype(np.int32)).astype(np.float32)
+    network = Network(plan.neuron, ann.input_shape, plan.input_steps, ())
+    number, steps_in, logit = 0, plan.input_steps, 1.0
+    for place, layer in enumerate(ann.layers):
+        last = place == len(ann.layers) - 1
+        if isinstance(layer, Weighted):
+            steps = plan.steps[number]
+            found = _fit(layer, _look(layer, given, x), network, replace(plan, steps=(steps_in, steps)), last=last)
+            network = replace(network, layers=(*network.layers, found.made))
+            given = activations(network, times)
+            logit = 1 / (found.k * steps_in)
+            number, steps_in = number + 1, steps
+        else:
+            network = replace(network, layers=(*network.layers, layer))
+            given = pool(layer, given)
+        x = step(layer, x, last=last)
+    return Quantised(network, logit)
+
+
+def activations(network: Network, times: NDArray[np.uint8]) -> Floats:
+    """What the last layer answers, T − s of its frame, for (n, channels, height, width) spike times."""
+    emulator, last = Emulator(network), network.frames()[-1].last
+    return np.stack([last - emulator.trace(one).spike_steps[-1] for one in times]).astype(np.float32)
+
+
+def _look(layer: Weighted, given: Floats, x: Floats) -> _Seen:
+    positions = int(np.clip(FIT_WORK // layer.weights.size, 256, 8192))
+    rng = np.random.default_rng(0)
+    rows, targets = [], []
+    flat = layer.weights.reshape(len(layer.weights), -1).T
+    for spikes, values in zip(given, x, strict=True):
+        seen = patches(layer, spikes[None]).reshape(-1, flat.shape[0])
+        share = max(1, -(-positions // len(x)))
+        chosen = rng.choice(len(seen), share, replace=False) if share < len(seen) else np.arange(len(seen))
+        rows.append(seen[chosen])
+        targets.append(patches(layer, values[None]).reshape(-1, flat.shape[0])[chosen] @ flat + layer.bias)
+    return _Seen(np.concatenate(rows).astype(np.float32), np.concatenate(targets).astype(np.float32))
+
+
+def _fit(layer: Weighted, seen: _Seen, before: Network, plan: Plan, *, last: bool) -> _Try:
+    """The best layer that is allowed after those `before`; `plan.steps` is (T_in, T)."""
+    tries = sorted(_tries(layer, seen, plan, last=last), key=lambda one: one.error)
+    if not tries:
+        raise DataError(
+            f"{layer.name}: no scale gives whole numbers (bias up to {np.abs(layer.bias).max():.3g} times what a spike "
+            f"can express, weights up to {np.abs(layer.weights).max():.3g}): use a higher percentile, more bits or "
+            "fewer steps"
+        )
+    fault: BundleError | None = None
+    for one in tries:
+        try:
+            check(replace(before, layers=(*before.layers, one.made)))
+        except BundleError as error:
+            fault = fault or error
+        else:
+            return one
+    raise BundleError(f"{layer.name}: {fault}")
+
+
+def _tries(layer: Weighted, seen: _Seen, plan: Plan, *, last: bool) -> Iterator[_Try]:
+    steps_in, steps = plan.steps
+    mixed = layer.weights.min() < 0 < layer.weights.max()
+    lsb = LSB if mixed else 1
+    most = (2 ** (plan.bits - 1) - 1) // lsb * lsb
+    largest = float(np.abs(layer.weights).max())
+    for factor in FACTORS:
+        # A layer without weights is its bias: any k will do.
+        k = float(factor) * most / largest if largest else float(factor) * BIAS_LIMIT
+        ramp = round(k * steps_in / steps) if k * steps_in / steps < POTENTIAL_LIMIT else 0
+        if last:
+            ramp = max(1, ramp)  # its first spike may be coarse: the potential is the answer
+        if ramp < 1:
+            continue
+        # What is beyond float32 is beyond the limits below too.
+        with np.errstate(over="ignore", invalid="ignore"):
+            weights = np.clip(lsb * np.rint(np.float32(k / lsb) * layer.weights), -most, most)
+            bias = np.rint(np.float32(k) * layer.bias)
+            u = seen.given @ weights.reshape(len(weights), -1).T + bias * np.float32(steps_in)
+            if last:
+                miss = u / np.float32(k * steps_in) - seen.wanted
+            else:
+                miss = np.clip(u / np.float32(ramp), 0, steps) - np.clip(seen.wanted * np.float32(steps), 0, steps)
+            error = float(np.square(miss).mean())
+        if np.isfinite(error) and np.abs(bias).max() <= BIAS_LIMIT:
+            yield _Try(error, _made(layer, weights, bias, Readout(steps, ramp, ramp // 2)), k)
+
+
+def _made(layer: Weighted, weights: Floats, bias: Floats, readout: Readout) -> Conv | Dense:
+    whole, current = weights.astype(np.int8), bias.astype(np.int16)
+    if layer.weights.ndim == 2:
+        return Dense(whole, current, readout)
+    return Conv(whole, current, layer.stride, layer.padding, readout)
