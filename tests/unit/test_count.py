@@ -54,7 +54,8 @@ def test_equals_the_walk_over_every_connection(case):
             assert fixed.number == number
             assert fixed.synapses == len(walked)
             assert fixed.neurons == shown.spikes == spikes.size
-            assert fixed.eq9 == len(walked) + sum(frame.start <= t < frame.last for t in range(600)) * spikes.size
+            worked = sum(frame.start <= t < frame.last for t in range(network.frames()[-1].last))
+            assert fixed.eq9 == len(walked) + worked * spikes.size
             assert fixed.zero_weights == np.count_nonzero(layer.weights.ravel() == 0)
             assert shown.inputs == np.count_nonzero(active)
             given_ = active.reshape(shape)
