@@ -19,6 +19,7 @@ from firstspike.ttfs.convert.normalise import normalise
 from firstspike.ttfs.convert.onnx_graph import load_ann
 from firstspike.ttfs.convert.quantise import Plan, quantise
 from firstspike.ttfs.convert.report import compare
+from firstspike.ttfs.convert.targets import look
 from firstspike.ttfs.definition import closed_form, run
 from firstspike.ttfs.emulator import Emulator
 from firstspike.ttfs.limits import check
@@ -70,15 +71,17 @@ def test_normalised_activations_are_the_originals_over_their_scale(net, percenti
 @settings(deadline=None, max_examples=40)
 @given(
     net=nets(), neuron=st.sampled_from(["gated", "quartz"]), bits=st.sampled_from([3, 5, 8]),
-    steps=st.sampled_from([1, 4, 16, 255]), data=st.data(),
+    steps=st.sampled_from([1, 4, 16, 255]), refit=st.sampled_from(["none", "bias", "weights"]), data=st.data(),
 )  # fmt: skip
-def test_integers_keep_every_limit(net, neuron, bits, steps, data, tmp_path_factory):
+def test_integers_keep_every_limit(net, neuron, bits, steps, refit, data, tmp_path_factory):
     ann = ann_of(net, tmp_path_factory.mktemp("net"))
     x = samples(ann.input_shape)
     layers = tuple(data.draw(st.sampled_from([steps, 2, 16])) for _ in ann.weighted)
     normalised = lively(ann, x)
     # Weights of 3 bits and a T that grows from layer to layer can leave less than one unit for a step.
-    network = unless("no scale", lambda: quantise(normalised, x, Plan(neuron, steps, layers, bits))).network
+    network = unless(
+        "no scale", lambda: quantise(normalised, look(ann, x), Plan(neuron, steps, layers, bits, refit))
+    ).network
     check(network)
     weighted = [layer for layer in network.layers if isinstance(layer, Conv | Dense)]
     assert [layer.readout.steps for layer in weighted] == list(layers)
@@ -96,7 +99,7 @@ def test_with_many_steps_the_logits_are_the_anns(net, tmp_path_factory):
     ann = ann_of(net, tmp_path_factory.mktemp("net"))
     x = samples(ann.input_shape)
     normalised = lively(ann, x, 100)
-    made = quantise(normalised, x, Plan("gated", 255, (255,) * len(ann.weighted)))
+    made = quantise(normalised, look(ann, x), Plan("gated", 255, (255,) * len(ann.weighted)))
     found = np.stack([closed_form(made.network, one).potential for one in encode(x, 255)])
     truth = logits(ann.layers, x)
     off = found * made.logit * normalised.scales[-1] - truth
@@ -110,7 +113,7 @@ def test_steps_of_different_length_follow_each_other(tmp_path):
     normalised, truth = normalise(ann, x, 99.9), logits(ann.layers, x)
     found = {}
     for steps in ((64, 16, 64, 8), (16, 64, 8, 255)):
-        made = quantise(normalised, x, Plan("gated", 32, steps))
+        made = quantise(normalised, look(ann, x), Plan("gated", 32, steps))
         emulator = Emulator(made.network)  # the definition would walk 300 steps of 4,354 neurons for each
         found[steps] = np.stack([emulator.run(one).potential for one in encode(x, 32)])
         off = found[steps] * made.logit * normalised.scales[-1] - truth
@@ -123,7 +126,7 @@ def test_a_layer_of_one_sign_uses_every_weight(tmp_path):
     first = Weighted("c", np.abs(ann.weighted[0].weights), ann.weighted[0].bias)
     ann = Ann(ann.input_shape, (first, *ann.layers[1:]))
     x = samples(ann.input_shape)
-    network = quantise(normalise(ann, x, 99.9), x, Plan("gated", 16, (16, 16))).network
+    network = quantise(normalise(ann, x, 99.9), look(ann, x), Plan("gated", 16, (16, 16))).network
     assert (network.layers[0].weights % 2).any()
 
 
@@ -133,7 +136,7 @@ def test_large_weights_shrink_until_the_potential_fits(tmp_path):
     wide = Weighted("d", np.abs(ann.weighted[0].weights) + 1, ann.weighted[0].bias)
     ann = Ann(ann.input_shape, (*ann.layers[:-1], wide))
     x = samples(ann.input_shape, 8)
-    network = quantise(normalise(ann, x, 100), x, Plan("gated", 255, (255,))).network
+    network = quantise(normalise(ann, x, 100), look(ann, x), Plan("gated", 255, (255,))).network
     # 7,200 inputs of 255 steps: 4 is the largest mean weight with |u| < 2²³.
     assert 1 <= network.layers[-1].weights.max() <= 8
 
@@ -154,7 +157,7 @@ def test_the_report_is_what_the_definition_says(neuron, tmp_path):
     x = samples(ann.input_shape, 70)  # more than a batch
     truth = np.arange(70) % 3
     normalised = normalise(ann, x, 95)
-    made = quantise(normalised, x, Plan(neuron, 4, (4, 8, 4)))
+    made = quantise(normalised, look(ann, x), Plan(neuron, 4, (4, 8, 4)))
     report = compare(normalised, made, Samples(x, truth))
     results = [run(made.network, one) for one in encode(x, 4)]
     answers = np.array([result.potential.argmax() for result in results])

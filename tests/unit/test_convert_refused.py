@@ -19,6 +19,7 @@ from firstspike.ttfs.convert.convert import Options, convert
 from firstspike.ttfs.convert.normalise import normalise
 from firstspike.ttfs.convert.onnx_graph import load_ann
 from firstspike.ttfs.convert.quantise import Plan, quantise
+from firstspike.ttfs.convert.targets import look
 from firstspike.ttfs.network import Dense, Network, Readout
 
 
@@ -282,7 +283,7 @@ def test_a_percentile_that_gives_a_scale_of_zero(tmp_path):
         normalise(ann, x, 50)
     small = Ann((1, 1, 1), (Weighted("small", faint.weights + np.float32(1e-6), faint.bias), last))
     with pytest.raises(DataError, match=r"small: no scale gives whole numbers.*higher percentile"):
-        quantise(normalise(small, x, 50), x, Plan("gated", 16, (16, 16)))
+        quantise(normalise(small, x, 50), look(small, x), Plan("gated", 16, (16, 16)))
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from firstspike.cli.output import Progress, emit, emit_json
 from firstspike.ttfs.convert.card import table
-from firstspike.ttfs.convert.convert import PERCENTILES, Options, Outcome, convert
+from firstspike.ttfs.convert.convert import Options, Outcome, convert, scaling
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,10 +27,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument("--steps", type=int, required=True, metavar="T", help="time steps a layer, 1 to 255")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder, new or empty")
     command.add_argument("--neuron", choices=("gated", "quartz"), default="gated", help="(default: gated)")
-    usual = ", ".join(f"{neuron} {percentile:g}" for neuron, percentile in PERCENTILES.items())
     command.add_argument(
-        "--percentile", type=float, metavar="P", help=f"of the positive activations that T stands for ({usual})"
-    )
+        "--percentile", type=_percentile, metavar="P",
+        help="of the positive activations that T stands for, as in Quartz (98.5 there); auto tries scales and keeps "
+        "those whose answers come closest to the ANN's (default: auto)",
+    )  # fmt: skip
     command.add_argument("--bits", type=int, default=8, help="of a weight, 3 to 8 (default: 8)")
     command.add_argument(
         "--steps-per-layer", type=_numbers, metavar="T,T,…", help="T of each layer with weights; --steps is the input's"
@@ -51,6 +53,15 @@ def _input_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--window-events", type=_natural, metavar="N", help="windows of so many events instead")
     group.add_argument("--hop", type=_natural, metavar="N", help="from one window to the next (default: its size)")
     group.add_argument("--min-events", type=int, default=1, metavar="N", help="fewer say nothing (default: 1)")
+
+
+def _percentile(text: str) -> float | None:
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number, such as 99.9, nor 'auto'") from None
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -87,7 +98,11 @@ def run(args: argparse.Namespace) -> int:
     outcome = convert(args.network, args.calibration, options(args), args.out, progress.show)
     progress.done()
     if args.json:
-        emit_json({"bundle": str(args.out), "digest": outcome.bundle.digest, **outcome.report.plain()})
+        emit_json({
+            "bundle": str(args.out), "digest": outcome.bundle.digest,
+            "chosen": None if outcome.chosen is None else asdict(outcome.chosen),
+            "tries": [asdict(one) for one in outcome.tries], **outcome.report.plain(),
+        })  # fmt: skip
     else:
         _print(outcome, args)
     return 0
@@ -97,6 +112,8 @@ def _print(outcome: Outcome, args: argparse.Namespace) -> None:
     report = outcome.report
     for line in table(report):
         emit(line)
+    tried = f" (of {len(outcome.tries)} tries; --json lists them)" if outcome.tries else ""
+    emit(scaling(args.percentile, outcome.chosen) + tried)
     for note in report.notes:
         emit(f"note: {note}")
     emit(f"same answer as the ANN on {report.agreement:.2%} of {report.samples} calibration samples")

@@ -61,8 +61,9 @@ def patches(layer: Weighted, x: NDArray[Any]) -> NDArray[Any]:
     if layer.weights.ndim == 2:
         return x.reshape(len(x), 1, 1, -1)
     (py, px), (sy, sx) = layer.padding, layer.stride
-    padded = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)))
-    views = np.lib.stride_tricks.sliding_window_view(padded, layer.weights.shape[2:], axis=(2, 3))[:, :, ::sy, ::sx]
+    if py or px:
+        x = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)))
+    views = np.lib.stride_tricks.sliding_window_view(x, layer.weights.shape[2:], axis=(2, 3))[:, :, ::sy, ::sx]
     n, _, height, width = views.shape[:4]
     return views.transpose(0, 2, 3, 1, 4, 5).reshape(n, height, width, -1)
 

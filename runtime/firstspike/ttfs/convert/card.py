@@ -8,8 +8,8 @@ from typing import Any
 from firstspike.ttfs.convert.report import Report
 
 
-def card(manifest: Mapping[str, Any], report: Report, settings: Mapping[str, float], source: str) -> str:
-    """The card's text."""
+def card(manifest: Mapping[str, Any], report: Report, settings: str, source: str) -> str:
+    """The card's text; `settings` says how it was converted."""
     given = manifest["input"]
     lines = [
         f"# {manifest['name']}",
@@ -30,7 +30,7 @@ def card(manifest: Mapping[str, Any], report: Report, settings: Mapping[str, flo
         "",
         "## Conversion",
         "",
-        f"- Percentile {settings['percentile']:g} of the positive activations, weights of {settings['bits']:g} bits",
+        f"- {settings.capitalize()}",
         f"- Calibration: {report.samples} samples; the figures below are on these",
         f"- Same answer as the ANN: {report.agreement:.2%}",
     ]
@@ -45,7 +45,7 @@ def table(report: Report) -> list[str]:
     """The self-check as lines of text: a layer a line."""
     known = report.ann_accuracy is not None
     width = max(len("input, encoded"), *(len(one.name) for one in report.layers))
-    head = f"{'layer':<{width}}   T      S  |w|   |b| lines  potential reaches       sum    mean err  max err  active"
+    head = f"{'layer':<{width}}   T      S  |w|   |b| lines  potential reaches      fits    mean err  max err  active"
     lines = [head + "  saturated   early   agrees" + ("  accuracy" if known else "")]
 
     def end(agreement: float, accuracy: float | None) -> str:

@@ -15,14 +15,13 @@ from firstspike.errors import DataError, UsageError
 from firstspike.ttfs.convert import bundle, calibration
 from firstspike.ttfs.convert.ann import Ann
 from firstspike.ttfs.convert.card import card
+from firstspike.ttfs.convert.choose import Try, choose
 from firstspike.ttfs.convert.normalise import normalise
 from firstspike.ttfs.convert.onnx_graph import load_ann
 from firstspike.ttfs.convert.quantise import Plan, Quantised, quantise
 from firstspike.ttfs.convert.report import Report, compare
+from firstspike.ttfs.convert.targets import look
 from firstspike.ttfs.network import MAX_STEPS, Neuron
-
-PERCENTILES: dict[Neuron, float] = {"gated": 99.9, "quartz": 98.5}
-"""P unless told. The paper takes 98.5 for `quartz`, whose early spikes say more than T; a gated neuron cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,7 @@ class Options:
     """T of the input, and of every layer unless `steps_per_layer` says otherwise."""
     neuron: Neuron = "gated"
     percentile: float | None = None
+    """P of Algorithm 1, the ANN's weights as they are; None: scales and refit are chosen (`choose`)."""
     bits: int = 8
     steps_per_layer: tuple[int, ...] | None = None
     labels: tuple[str, ...] | None = None
@@ -46,10 +46,6 @@ class Options:
     window: dict[str, Any] = field(default_factory=lambda: {"kind": "time", "size": 50_000, "hop": 50_000})
     decide: dict[str, Any] = field(default_factory=dict)
 
-    def checked_percentile(self) -> float:
-        """P: the one that was given, or the neuron's usual one."""
-        return PERCENTILES[self.neuron] if self.percentile is None else self.percentile
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -57,6 +53,10 @@ class Outcome:
 
     bundle: Bundle
     report: Report
+    chosen: Try | None
+    """The scales and the refit that were chosen; None where a percentile was given."""
+    tries: tuple[Try, ...]
+    """What was tried for it."""
 
 
 def convert(
@@ -83,17 +83,30 @@ def convert(
     labels = _labels(options, len(ann.weighted[-1].bias))
     specs = _specs(options, ann)
     data = calibration.read(samples, ann.input_shape, len(labels))
-    progress("normalising")
-    normalised = normalise(ann, data.x, options.checked_percentile())
-    progress("choosing integers")
     plan = Plan(options.neuron, options.steps, steps, options.bits)
-    quantised = quantise(normalised, data.x, plan)
+    best: Try | None = None
+    tries: tuple[Try, ...] = ()
+    if options.percentile is None:
+        chosen = choose(ann, data.x, plan, progress)
+        normalised, quantised, best, tries = chosen.normalised, chosen.quantised, chosen.best, chosen.tries
+    else:
+        progress("normalising")
+        normalised = normalise(ann, data.x, options.percentile)
+        quantised = quantise(normalised, look(ann, data.x), plan)
     progress("comparing the networks")
     report = compare(normalised, quantised, data)
     manifest = _manifest(options, out, labels, specs, onnx)
     manifest["decide"]["logit_scale"] = _logit_scale(quantised, normalised.scales[-1])
-    text = card(manifest, report, {"percentile": options.checked_percentile(), "bits": options.bits}, onnx.name)
-    return Outcome(bundle.write(out, quantised.network, onnx, text, manifest), report)
+    text = card(manifest, report, f"{scaling(options.percentile, best)}; weights of {options.bits} bits", onnx.name)
+    return Outcome(bundle.write(out, quantised.network, onnx, text, manifest), report, best, tries)
+
+
+def scaling(percentile: float | None, chosen: Try | None) -> str:
+    """How the scales were found, in words."""
+    if chosen is None:
+        return f"scales: percentile {percentile:g} of the positive activations"
+    how = {"none": "nothing refitted", "bias": "biases refitted", "weights": "weights and biases refitted"}
+    return f"scales: {chosen.multiple:g} × the closest, {how[chosen.refit]}"
 
 
 def _logit_scale(quantised: Quantised, scale: float) -> float:
@@ -105,7 +118,7 @@ def _check(options: Options) -> None:
     for name, steps in [("steps", options.steps)] + [("steps-per-layer", one) for one in options.steps_per_layer or ()]:
         if not 1 <= steps <= MAX_STEPS:
             raise UsageError(f"--{name} {steps}: T must be 1 to {MAX_STEPS}: spike times travel as one byte")
-    if not 0 < options.checked_percentile() <= 100:
+    if options.percentile is not None and not 0 < options.percentile <= 100:
         raise UsageError(f"--percentile {options.percentile:g}: must be above 0 and at most 100")
     if not 3 <= options.bits <= 8:
         raise UsageError(f"--bits {options.bits}: weights have 3 to 8 bits, the least of which Loihi keeps at 0")

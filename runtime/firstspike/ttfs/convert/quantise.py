@@ -15,19 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstspike.errors import BundleError, DataError
-from firstspike.ttfs.convert.ann import Weighted, patches, pool, step
+from firstspike.ttfs.convert.ann import Weighted, pool
 from firstspike.ttfs.convert.calibration import encode
 from firstspike.ttfs.convert.normalise import Normalised
+from firstspike.ttfs.convert.refit import Refit, refit
+from firstspike.ttfs.convert.targets import Targets
 from firstspike.ttfs.emulator import Emulator
 from firstspike.ttfs.limits import POTENTIAL_LIMIT, check
 from firstspike.ttfs.network import Conv, Dense, Network, Neuron, Readout
 
 Floats = NDArray[np.float32]
-FIT_SAMPLES = 256
-FIT_WORK = 1 << 25
+Doubles = NDArray[np.float64]
+FIT_WORK = 1 << 24
 """Products that trying one k may take: it bounds the positions that are looked at."""
-FACTORS = np.concatenate([np.linspace(1.3, 0.5, 41), 0.5 ** np.arange(2, 12)])
+FACTORS = np.linspace(1.3, 0.5, 17)
 """k, in multiples of the one that just fits the largest weight; above 1 the largest weights are clipped."""
+SMALL = np.float64(0.5) ** np.arange(2.0, 12.0)
+"""Tried where none of `FACTORS` is allowed: biases or potentials are too large for the best use of the weights."""
 BIAS_LIMIT = 32767
 """int16. On Loihi a control line carries up to ±254, and larger biases take several."""
 LSB = 2
@@ -44,6 +48,8 @@ class Plan:
     """T of each weighted layer."""
     bits: int = 8
     """Of a weight, with its sign."""
+    refit: Refit = "none"
+    """What may be fitted to the spikes that each layer really gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +78,12 @@ class _Try:
     k: float
 
 
-def quantise(normalised: Normalised, x: Floats, plan: Plan) -> Quantised:
+def quantise(normalised: Normalised, targets: Targets, plan: Plan) -> Quantised:
     """Make the integer network.
 
     Args:
         normalised: the ANN.
-        x: calibration samples (n, channels, height, width); `FIT_SAMPLES` of them, evenly spread, are used.
+        targets: what the ANN before normalisation answers, and on which samples.
         plan: one entry of `steps` a weighted layer.
 
     Raises:
@@ -85,24 +91,28 @@ def quantise(normalised: Normalised, x: Floats, plan: Plan) -> Quantised:
         BundleError: its potentials would leave 24 bits.
     """
     ann = normalised.ann
-    x = x[:: -(-len(x) // FIT_SAMPLES)]
-    times = encode(x, plan.input_steps)
+    times = encode(targets.x, plan.input_steps)
     given = (plan.input_steps - times.astype(np.int32)).astype(np.float32)
     network = Network(plan.neuron, ann.input_shape, plan.input_steps, ())
     number, steps_in, logit = 0, plan.input_steps, 1.0
     for place, layer in enumerate(ann.layers):
-        last = place == len(ann.layers) - 1
         if isinstance(layer, Weighted):
+            last = place == len(ann.layers) - 1
             steps = plan.steps[number]
-            found = _fit(layer, _look(layer, given, x), network, replace(plan, steps=(steps_in, steps)), last=last)
+            seen = _Seen(
+                targets.inputs(number, layer, given), targets.wanted[number] / np.float32(normalised.scales[number])
+            )
+            most = 1.0 if plan.neuron == "gated" else np.inf
+            layer = refit(layer, seen.given / np.float32(steps_in), seen.wanted, plan.refit, last=last, most=most)
+            found = _fit(layer, seen, network, replace(plan, steps=(steps_in, steps)), last=last)
             network = replace(network, layers=(*network.layers, found.made))
-            given = activations(network, times)
+            if not last:
+                given = activations(network, times)
             logit = 1 / (found.k * steps_in)
             number, steps_in = number + 1, steps
         else:
             network = replace(network, layers=(*network.layers, layer))
             given = pool(layer, given)
-        x = step(layer, x, last=last)
     return Quantised(network, logit)
 
 
@@ -112,47 +122,35 @@ def activations(network: Network, times: NDArray[np.uint8]) -> Floats:
     return np.stack([last - emulator.trace(one).spike_steps[-1] for one in times]).astype(np.float32)
 
 
-def _look(layer: Weighted, given: Floats, x: Floats) -> _Seen:
-    positions = int(np.clip(FIT_WORK // layer.weights.size, 256, 8192))
-    rng = np.random.default_rng(0)
-    rows, targets = [], []
-    flat = layer.weights.reshape(len(layer.weights), -1).T
-    for spikes, values in zip(given, x, strict=True):
-        seen = patches(layer, spikes[None]).reshape(-1, flat.shape[0])
-        share = max(1, -(-positions // len(x)))
-        chosen = rng.choice(len(seen), share, replace=False) if share < len(seen) else np.arange(len(seen))
-        rows.append(seen[chosen])
-        targets.append(patches(layer, values[None]).reshape(-1, flat.shape[0])[chosen] @ flat + layer.bias)
-    return _Seen(np.concatenate(rows).astype(np.float32), np.concatenate(targets).astype(np.float32))
-
-
 def _fit(layer: Weighted, seen: _Seen, before: Network, plan: Plan, *, last: bool) -> _Try:
     """The best layer that is allowed after those `before`; `plan.steps` is (T_in, T)."""
-    tries = sorted(_tries(layer, seen, plan, last=last), key=lambda one: one.error)
-    if not tries:
-        raise DataError(
-            f"{layer.name}: no scale gives whole numbers (bias up to {np.abs(layer.bias).max():.3g} times what a spike "
-            f"can express, weights up to {np.abs(layer.weights).max():.3g}): use a higher percentile, more bits or "
-            "fewer steps"
-        )
     fault: BundleError | None = None
-    for one in tries:
-        try:
-            check(replace(before, layers=(*before.layers, one.made)))
-        except BundleError as error:
-            fault = fault or error
-        else:
-            return one
-    raise BundleError(f"{layer.name}: {fault}")
+    for factors in (FACTORS, SMALL):
+        for one in sorted(_tries(layer, seen, plan, factors, last=last), key=lambda one: one.error):
+            try:
+                check(replace(before, layers=(*before.layers, one.made)))
+            except BundleError as error:
+                fault = fault or error
+            else:
+                return one
+    if fault is not None:
+        raise BundleError(f"{layer.name}: {fault}")
+    raise DataError(
+        f"{layer.name}: no scale gives whole numbers (bias up to {np.abs(layer.bias).max():.3g} times what a spike "
+        f"can express, weights up to {np.abs(layer.weights).max():.3g}): use a higher percentile, more bits or "
+        "fewer steps"
+    )
 
 
-def _tries(layer: Weighted, seen: _Seen, plan: Plan, *, last: bool) -> Iterator[_Try]:
+def _tries(layer: Weighted, seen: _Seen, plan: Plan, factors: Doubles, *, last: bool) -> Iterator[_Try]:
     steps_in, steps = plan.steps
     mixed = layer.weights.min() < 0 < layer.weights.max()
     lsb = LSB if mixed else 1
     most = (2 ** (plan.bits - 1) - 1) // lsb * lsb
     largest = float(np.abs(layer.weights).max())
-    for factor in FACTORS:
+    every = -(-layer.weights.size * len(seen.given) // FIT_WORK)
+    given, wanted = seen.given[::every], seen.wanted[::every]
+    for factor in factors:
         # A layer without weights is its bias: any k will do.
         k = float(factor) * most / largest if largest else float(factor) * BIAS_LIMIT
         ramp = round(k * steps_in / steps) if k * steps_in / steps < POTENTIAL_LIMIT else 0
@@ -164,11 +162,11 @@ def _tries(layer: Weighted, seen: _Seen, plan: Plan, *, last: bool) -> Iterator[
         with np.errstate(over="ignore", invalid="ignore"):
             weights = np.clip(lsb * np.rint(np.float32(k / lsb) * layer.weights), -most, most)
             bias = np.rint(np.float32(k) * layer.bias)
-            u = seen.given @ weights.reshape(len(weights), -1).T + bias * np.float32(steps_in)
+            u = given @ weights.reshape(len(weights), -1).T + bias * np.float32(steps_in)
             if last:
-                miss = u / np.float32(k * steps_in) - seen.wanted
+                miss = u / np.float32(k * steps_in) - wanted
             else:
-                miss = np.clip(u / np.float32(ramp), 0, steps) - np.clip(seen.wanted * np.float32(steps), 0, steps)
+                miss = np.clip(u / np.float32(ramp), 0, steps) - np.clip(wanted * np.float32(steps), 0, steps)
             error = float(np.square(miss).mean())
         if np.isfinite(error) and np.abs(bias).max() <= BIAS_LIMIT:
             yield _Try(error, _made(layer, weights, bias, Readout(steps, ramp, ramp // 2)), k)

@@ -47,7 +47,7 @@ class LayerCheck:
     highest: int
     """What the potential can reach, over all inputs (`limits.Bound`)."""
     accumulator: str
-    """`int16` or `int32`: the narrowest that this bound allows."""
+    """`int16` or `int32`: the narrowest that this bound allows. What an emulator uses is its own choice."""
     mean_error: float = 0.0
     """Mean of |a − T·y/λ| in steps; for the last layer of the logits' errors, in units of the ANN's logits."""
     max_error: float = 0.0
