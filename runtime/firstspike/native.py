@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import firstspike
 from firstspike.errors import UnavailableError
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 """Equal to `fs_abi_version()` in runtime/native/version.cpp; raised together whenever a signature changes."""
 
 
@@ -41,6 +41,9 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "fs_network_error": (c_char_p, [c_void_p]),
     "fs_network_free": (None, [c_void_p]),
     "fs_network_run": (c_int, [c_void_p] * 5),
+    "fs_rate_new": (c_void_p, [c_int] * 5 + [c_void_p, c_int, c_void_p, c_int]),
+    "fs_rate_free": (None, [c_void_p]),
+    "fs_rate_run": (c_int, [c_void_p] * 5),
 }
 """Results and arguments of what runtime/native/firstspike.h declares."""
 

@@ -88,6 +88,29 @@ FS_API int fs_network_kernels(fs_network *network, int level);
 FS_API int fs_network_run(fs_network *network, const uint8_t *times, int32_t *potential, int32_t *first_spike,
                           int32_t *trace);
 
+/* ---- Rate coding, the baseline: runtime/firstspike/ttfs/rate.py says what it computes. ------------------------- */
+
+typedef struct fs_rate fs_rate;
+
+enum { FS_RATE_CONV = 0, FS_RATE_DENSE = 1, FS_RATE_MAXPOOL = 2, FS_RATE_FLATTEN = 3 };
+
+/* One layer; what its kind does not have is not read. Weights (outputs, channels, kernel_y, kernel_x) or (outputs, inputs),
+ * and biases, are copied. `start` is each potential's value at the beginning. */
+typedef struct {
+  int32_t kind, outputs, kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, threshold, start;
+  const int8_t *weights;
+  const int16_t *bias;
+} fs_rate_layer;
+
+/* NULL: refused, and `error` (room bytes, 1 or more) says why. One network serves one thread at a time. */
+FS_API fs_rate *fs_rate_new(int channels, int height, int width, int input_steps, int duration,
+                            const fs_rate_layer *layers, int n, char *error, int room);
+FS_API void fs_rate_free(fs_rate *network);
+
+/* As fs_network_run; counts: NULL, or room for every layer's spike counts, layer after layer. Where a time is after
+ * input_steps: FS_REFUSED, and nothing is written. */
+FS_API int fs_rate_run(fs_rate *network, const uint8_t *times, int32_t *potential, int32_t *first_spike, int32_t *counts);
+
 #ifdef __cplusplus
 }
 #endif

@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from firstspike.bundle import Bundle
 from firstspike.errors import BundleError
-from firstspike.ttfs.emulator import Emulator
 from firstspike.ttfs.file import load
+from firstspike.ttfs.rate_emulator import emulator
 from firstspike.types import Inference, Spikes
 
 
@@ -34,7 +34,7 @@ class EmulatorBackend:
         classes, labels = network.shapes()[-1][0], len(bundle.manifest.labels)
         if classes != labels:
             raise BundleError(f"{bundle.path('ttfs')}: {classes} output neurons, but the manifest has {labels} labels")
-        self._emulator = Emulator(network)
+        self._emulator = emulator(network)
 
     def infer(self, spikes: Spikes) -> Inference:
         """See `Backend.infer`; nothing can fail here once the bundle is loaded."""

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from firstspike.errors import DataError
+from firstspike.errors import BundleError, DataError
 from firstspike.ttfs.limits import Bound, check
 from firstspike.ttfs.network import Conv, Dense, Flatten, Frame, Layer, MaxPool, Network, Shape
 
@@ -68,6 +68,7 @@ def run(network: Network, times: NDArray[np.uint8]) -> Result:
         DataError: `times` does not fit the network.
     """
     bounds = check(network)
+    _timed(network)
     check_times(network, times)
     layers, frames = network.layers, network.frames()
     shapes = [network.input_shape, *network.shapes()]
@@ -130,6 +131,7 @@ def closed_form(network: Network, times: NDArray[np.uint8]) -> Result:
     Args and errors: those of `run`.
     """
     check(network)
+    _timed(network)
     check_times(network, times)
     a, spikes, u = network.input_steps - times.astype(np.int64), [], np.zeros((0, 1, 1), np.int64)
     for layer, frame in zip(network.layers, network.frames(), strict=True):
@@ -141,6 +143,11 @@ def closed_form(network: Network, times: NDArray[np.uint8]) -> Result:
             a = -_pass_on(layer, -a)  # a spikes first where it is greatest
         spikes.append(frame.last - a)
     return _result(spikes, u)
+
+
+def _timed(network: Network) -> None:
+    if network.neuron == "rate":
+        raise BundleError("the network codes values as numbers of spikes, not as times: see firstspike.ttfs.rate")
 
 
 def check_times(network: Network, times: NDArray[np.uint8]) -> None:

@@ -42,6 +42,8 @@ class Emulator:
 
     def __init__(self, network: Network, kernels: Kernels = "best") -> None:
         check(network)
+        if network.neuron == "rate":
+            raise BundleError("the network codes values as numbers of spikes, not as times: use RateEmulator")
         self.network = network
         self._shape = network.input_shape
         self._shapes = network.shapes()

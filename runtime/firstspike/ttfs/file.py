@@ -66,9 +66,10 @@ class _Flatten(_Strict):
 
 class _Head(_Strict):
     schema_: Annotated[Literal[1], Field(alias="schema")]
-    neuron: Literal["gated", "quartz"]
+    neuron: Literal["gated", "quartz", "rate"]
     input_shape: tuple[int, int, int]
     input_steps: int
+    duration: int = 0
     layers: Annotated[
         list[Annotated[_Conv | _Dense | _MaxPool | _Flatten, Field(discriminator="kind")]],
         Field(min_length=1, max_length=MAX_LAYERS),
@@ -97,6 +98,8 @@ def save(network: Network, path: Path) -> None:
         layers.append(entry)
     head = {"schema": 1, "neuron": network.neuron, "input_shape": network.input_shape,
             "input_steps": network.input_steps, "layers": layers}  # fmt: skip
+    if network.neuron == "rate":
+        head["duration"] = network.duration
     text = np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, network=text, **arrays)
@@ -154,7 +157,7 @@ def _parse(members: dict[str, bytes]) -> Network:
     layers = tuple(_layer(number, entry, members) for number, entry in enumerate(head.layers))
     if members:
         raise BundleError(f"entry {min(members)!r} belongs to no layer: build the bundle again")
-    network = Network(head.neuron, head.input_shape, head.input_steps, layers)
+    network = Network(head.neuron, head.input_shape, head.input_steps, layers, head.duration)
     check(network)
     return network
 

@@ -14,10 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstspike.errors import BundleError
-from firstspike.ttfs.network import MAX_STEPS, Conv, Dense, Flatten, Frame, Layer, MaxPool, Network, Readout
+from firstspike.ttfs.network import (
+    MAX_DURATION,
+    MAX_STEPS,
+    Conv,
+    Dense,
+    Flatten,
+    Frame,
+    Layer,
+    MaxPool,
+    Network,
+    Readout,
+)
 
 POTENTIAL_LIMIT = 1 << 23
 """Loihi's membrane potential is 24 bits, signed."""
+CURRENT_LIMIT = 1 << 30
+"""Currents of a rate-coded layer, so that a potential and a current fit 32 bits."""
 MAX_LAYERS = 64
 MAX_NEURONS = 1 << 24
 MAX_WEIGHTS = 1 << 26
@@ -51,12 +64,14 @@ def check(network: Network) -> dict[int, Bound]:
     _check_head(network)
     for number, layer in enumerate(network.layers):
         _check_layer(layer, name(number, layer))
+        if network.neuron == "rate" and isinstance(layer, Conv | Dense):
+            _within(f"{name(number, layer)} steps (neuron 'rate')", layer.readout.steps, 1, 1)
     shapes = network.shapes()
     if (neurons := sum(map(prod, shapes))) > MAX_NEURONS:
         raise BundleError(f"the network has {neurons} neurons, at most {MAX_NEURONS} are allowed: make it smaller")
     if (weights := sum(x.weights.size for x in network.layers if isinstance(x, Conv | Dense))) > MAX_WEIGHTS:
         raise BundleError(f"the network has {weights} weights, at most {MAX_WEIGHTS} are allowed: make it smaller")
-    return _check_potentials(network)
+    return _check_currents(network) if network.neuron == "rate" else _check_potentials(network)
 
 
 def name(number: int, layer: Layer) -> str:
@@ -65,8 +80,10 @@ def name(number: int, layer: Layer) -> str:
 
 
 def _check_head(network: Network) -> None:
-    if network.neuron not in ("gated", "quartz"):
-        raise BundleError(f"neuron is {network.neuron!r}, must be 'gated' or 'quartz'")
+    if network.neuron not in ("gated", "quartz", "rate"):
+        raise BundleError(f"neuron is {network.neuron!r}, must be 'gated', 'quartz' or 'rate'")
+    least, most = (1, MAX_DURATION) if network.neuron == "rate" else (0, 0)
+    _within(f"duration (neuron {network.neuron!r})", network.duration, least, most)
     _within("input_steps", network.input_steps, 1, MAX_STEPS)
     if len(network.input_shape) != 3:
         raise BundleError(f"input_shape is {network.input_shape}, must be (channels, height, width)")
@@ -163,3 +180,26 @@ def _bound(layer: Conv | Dense, frame: Frame, earliest_input: int, *, gated: boo
         middle = (low + high) // 2
         low, high = (low, middle) if highest(middle) >= readout.threshold else (middle + 1, high)
     return Bound(earliest=low, lowest=bottom - gate, highest=peak, gate=gate)
+
+
+def _check_currents(network: Network) -> dict[int, Bound]:
+    """A rate-coded layer's potential stops at 24 bits; its current, and the last one's sum of currents, must fit 30."""
+    bounds, full = {}, network.input_steps
+    for number, layer in enumerate(network.layers):
+        if not isinstance(layer, Conv | Dense):
+            continue
+        weights = layer.weights.reshape(layer.weights.shape[0], -1).astype(np.int64)
+        bias = layer.bias.astype(np.int64)
+        top = int((np.maximum(weights, 0).sum(1) + np.maximum(bias, 0)).max()) * full
+        bottom = int((np.minimum(weights, 0).sum(1) + np.minimum(bias, 0)).min()) * full
+        times = network.duration if number == len(network.layers) - 1 else 1
+        if max(top, -bottom) * times >= CURRENT_LIMIT or layer.readout.ramp >= POTENTIAL_LIMIT:
+            raise BundleError(
+                f"{name(number, layer)}: its current can reach {bottom} to {top} a step, {times} times (less than "
+                f"{CURRENT_LIMIT} in all), and its threshold {layer.readout.ramp} must be below {POTENTIAL_LIMIT}: use "
+                "smaller weights, fewer inputs, a smaller threshold or fewer steps"
+            )
+        lowest, highest = (max(1 - POTENTIAL_LIMIT, bottom * network.duration), top * network.duration)
+        bounds[number] = Bound(earliest=0, lowest=lowest, highest=min(highest, POTENTIAL_LIMIT - 1), gate=0)
+        full = 1
+    return bounds

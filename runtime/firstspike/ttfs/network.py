@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 
 from firstspike.errors import BundleError
 
-Neuron = Literal["gated", "quartz"]
+Neuron = Literal["gated", "quartz", "rate"]
+"""`gated` and `quartz` code values as times (`definition`), `rate` as numbers of spikes (`rate`)."""
 Shape = tuple[int, int, int]
 MAX_STEPS = 255
 """Spike times travel as uint8."""
+MAX_DURATION = 4096
+"""Steps of a rate-coded inference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ class Network:
     input_shape: Shape
     input_steps: int
     layers: tuple[Layer, ...]
+    duration: int = 0
+    """Steps of an inference, `rate` only: what times code has its steps in each layer."""
 
     def shapes(self) -> list[Shape]:
         """Output shape of every layer, in order.
@@ -120,7 +125,10 @@ class Network:
 
         A layer's input phase begins T_in before its inputs must have spiked, T_in being the steps of the weighted
         layer before (`input_steps` for the first); pooling and flatten pass spikes on in the step in which they come.
+        With the `rate` neuron all layers work all the time.
         """
+        if self.neuron == "rate":
+            return [Frame(0, self.duration, self.duration)] * len(self.layers)
         start, end, frames = 0, self.input_steps, []
         for layer in self.layers:
             if isinstance(layer, Conv | Dense):
