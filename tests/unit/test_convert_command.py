@@ -97,7 +97,7 @@ def test_json_is_the_report(convert, inputs, tmp_path):
     assert found["digest"] == open_bundle(tmp_path / "out" / "bundle").digest
     assert found["samples"] == 60
     assert [layer["name"] for layer in found["layers"]] == ["node 'conv0' (Conv)", "node 'gemm4' (Gemm)"]
-    assert found["ttfs_accuracy"] == found["layers"][-1]["accuracy"]
+    assert found["snn_accuracy"] == found["layers"][-1]["accuracy"]
     assert load(tmp_path / "out" / "bundle" / "network.npz").neuron == "quartz"
 
 

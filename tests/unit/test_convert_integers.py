@@ -165,7 +165,7 @@ def test_the_report_is_what_the_definition_says(neuron, tmp_path):
     assert report.samples == 70
     assert report.agreement == report.layers[-1].agreement == (answers == ann_answers).mean()
     assert report.ann_accuracy == (ann_answers == truth).mean()
-    assert report.ttfs_accuracy == report.layers[-1].accuracy == (answers == truth).mean()
+    assert report.snn_accuracy == report.layers[-1].accuracy == (answers == truth).mean()
     frames, bounds = made.network.frames(), check(made.network)
     layers = list(forward(normalised.ann.layers, x))
     for one in report.layers[:-1]:

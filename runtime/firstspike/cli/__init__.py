@@ -12,18 +12,19 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import firstspike
-from firstspike.cli import check, convert, evaluate, info, inspect, replay, run, schemas, simulate, watch
+from firstspike.cli import check, convert, evaluate, info, inspect, replay, run, schemas, simulate, sweep, watch
 from firstspike.cli.output import say
 from firstspike.errors import FirstspikeError
 
 log = logging.getLogger(__name__)
 
-COMMANDS = (run, replay, evaluate, watch, info, convert, inspect, check, simulate, schemas)
+COMMANDS = (run, replay, evaluate, watch, info, convert, inspect, sweep, check, simulate, schemas)
 
 EPILOG = """\
 exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,
 70 a fault of firstspike, 74 output failed, 78 wrong configuration or bundle, 130 interrupted
-documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md"""
+documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md,
+docs/conversion.md"""
 
 
 class _Parser(argparse.ArgumentParser):

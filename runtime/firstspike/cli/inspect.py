@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from firstspike.errors import DataError
 from firstspike.sources.decoding import DecoderProcess
 from firstspike.ttfs.convert.calibration import encode, read
 from firstspike.ttfs.count import Activity, Count, LayerCount, count
+from firstspike.ttfs.energy import modelled
 from firstspike.ttfs.file import load
 from firstspike.window import Windower
 
@@ -57,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
             f"no window of the recordings has the bundle's {bundle.manifest.decide.min_events} events: nothing to count"
         )
     if args.json:
-        emit_json({"bundle": bundle.manifest.name, "digest": bundle.digest, **found.plain()})
+        energy = modelled(found)
+        shown = {"modelled_energy": None if energy is None else asdict(energy)}
+        emit_json({"bundle": bundle.manifest.name, "digest": bundle.digest, **found.plain(), **shown})
     else:
         _print(bundle, found)
     return 0
@@ -104,25 +108,38 @@ def _print(bundle: Bundle, found: Count) -> None:
     for place, layer in enumerate(found.layers):
         shape = "×".join(map(str, layer.shape))
         emit(f"{layer.number:>2} {layer.kind:<7} {shape:<13} {layer.steps:>4}" + _row(layer, activity, place))
-    total = "".join(f"{found.total(name):>11}" for _, name in _STATIC)
+    static = [None if name == "eq9" and found.neuron == "rate" else found.total(name) for _, name in _STATIC]
+    total = "".join(f"{_shown_number(number):>11}" for number in static)
     if activity is not None:
         total += "".join(f"{found.total_activity(name):>11.1f}" for _, name in _SHOWN)
     emit(f"{'total':<29}" + total)
-    emit(f"\nspikes     {found.total('neurons')} an inference, one a neuron (and {found.input_pixels} of the input)")
+    emit("")
+    if found.neuron != "rate":
+        emit(f"spikes     {found.total('neurons')} an inference, one a neuron (and {found.input_pixels} of the input)")
+    emit(f"updates    {found.total('updates')} of potentials an inference")
     if activity is None:
         emit("shown      nothing: name --data or --recordings to count what activity makes of it")
         return
     informative = found.total_activity("informative")
     emit(f"shown      {found.inferences} inferences; the means of these:")
-    emit(f"  informative spikes  {informative:.1f} ({informative / found.total('neurons'):.1%} of the neurons)")
+    emit(f"  informative spikes  {informative:.1f} ({informative / found.total('neurons'):.3f} a neuron)")
     emit(f"  input spikes        {found.input_informative:.1f} of {found.input_pixels}")
     emit(f"  first output spike  at step {found.first_output_step:.2f}")
     emit(f"  synaptic operations {found.total_activity('effective'):.0f} effective ACs (NeuroBench), of which")
     emit(f"                      {activity[0].effective:.0f} by the input (MACs to whoever reads it as numbers)")
+    energy = modelled(found)
+    assert energy is not None  # noqa: S101 (narrows the type: there is activity)
+    bits, dense = energy.bit_operations / 1e6, energy.ann_bit_operations_int8 / 1e6
+    emit(f"  modelled energy     {bits:.2f} M bit operations (Quartz §3.4; the ANN with 8 bits {dense:.2f} M),")
+    emit(f"                      {energy.loihi_nj / 1e3:.2f} µJ (Davies 2018): by counting, not by a meter")
+
+
+def _shown_number(number: int | None) -> str:
+    return "–" if number is None else str(number)
 
 
 def _row(layer: LayerCount, activity: tuple[Activity, ...] | None, place: int) -> str:
-    row = "".join(f"{getattr(layer, name):>11}" for _, name in _STATIC)
+    row = "".join(f"{_shown_number(getattr(layer, name)):>11}" for _, name in _STATIC)
     if activity is not None:
         row += "".join(f"{getattr(activity[place], name):>11.1f}" for _, name in _SHOWN)
     return row

@@ -1,4 +1,4 @@
-"""What a TTFS network costs: neurons, spikes, steps and operations, for any network and for what it was shown.
+"""What a network costs: neurons, spikes, steps and operations, for any network and for what it was shown.
 
 What is counted:
 
@@ -12,6 +12,10 @@ What is counted:
   takes the input for numbers reads that layer's operations as MACs, and finds them apart in its line.
 - **σ (dense)**: the same with every spike informative and every weight not 0. **Eq. 9** of Quartz as printed,
   Ω = σ + 2νT with this σ: with per-layer steps, 2T is a layer's T_in + T, its steps of integration and readout.
+- **Updates** of potentials: a neuron's steps of integration and readout. They and σ are Eq. 9.
+- **Rate-coded** networks (`rate`): a neuron spikes as often as it does, and every spike is informative and costs its
+  connections, so that operations grow with the duration. The input is a constant current, whose MACs are done once.
+  Every neuron is updated at each step. Eq. 9 does not apply.
 - **MACs** of the ANN, as fvcore counts them: output positions times fan-in, padding included. Averages that were folded
   into a layer at conversion count as that layer.
 """
@@ -27,8 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstspike.ttfs.definition import Result
-from firstspike.ttfs.emulator import Emulator
-from firstspike.ttfs.network import Conv, Dense, Network, Shape
+from firstspike.ttfs.network import Conv, Dense, Layer, Network, Shape
+from firstspike.ttfs.rate import RateResult, pass_on
+from firstspike.ttfs.rate_emulator import emulator
 
 Ints = NDArray[np.int64]
 
@@ -47,12 +52,14 @@ class LayerCount:
     """Weights and biases."""
     zero_weights: int
     steps: int
-    """T of its readout."""
+    """T of its readout; `rate`: the duration D."""
     macs: int
     synapses: int
     """σ (dense): connections, borders respected."""
-    eq9: int
-    """σ + ν·(T_in + T)."""
+    updates: int
+    """Of potentials: ν·(T_in + T); `rate`: ν·D."""
+    eq9: int | None
+    """σ + ν·(T_in + T); None for `rate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ class Count:
 
     def total(self, name: str) -> int:
         """Sum over the layers of a field of `LayerCount`."""
-        return sum(getattr(layer, name) for layer in self.layers)
+        return sum(getattr(layer, name) or 0 for layer in self.layers)
 
     def total_activity(self, name: str) -> float:
         """Sum over the layers of a field of `Activity`; only where something was shown."""
@@ -97,9 +104,12 @@ class Count:
 
     def plain(self) -> dict[str, Any]:
         """As JSON takes it, with totals."""
-        names = ("neurons", "parameters", "zero_weights", "macs", "synapses", "eq9")
-        total: dict[str, float] = {name: self.total(name) for name in names}
-        total["spikes"] = total["neurons"]
+        names = ("neurons", "parameters", "zero_weights", "macs", "synapses", "updates", "eq9")
+        total: dict[str, float | None] = {name: self.total(name) for name in names}
+        if self.neuron == "rate":
+            total["eq9"] = None
+        else:
+            total["spikes"] = total["neurons"]
         if self.activity is not None:
             total |= {
                 name: self.total_activity(name) for name in ("spikes", "informative", "early", "inputs", "effective")
@@ -118,7 +128,8 @@ def static(network: Network) -> Count:
             updates = neurons * (frames[number].last - frames[number].start)
             counted = LayerCount(
                 number, type(layer).__name__.lower(), after, neurons, layer.weights.size + layer.bias.size,
-                int((layer.weights == 0).sum()), layer.readout.steps, neurons * fan_in, synapses, synapses + updates,
+                int((layer.weights == 0).sum()), network.duration or layer.readout.steps, neurons * fan_in, synapses,
+                updates, None if network.neuron == "rate" else synapses + updates,
             )  # fmt: skip
             layers.append(counted)
         shape = after
@@ -182,23 +193,30 @@ class Counter:
             if isinstance(layer, Conv | Dense):
                 self._sums[number] = _Sums(fan_out(layer, shapes[number], dense=False))
 
-    def add(self, times: NDArray[np.uint8], result: Result) -> None:
-        """Take one inference: its input spikes and every neuron's spike."""
-        spikes: NDArray[Any] = times
-        informative = times < self.network.input_steps
-        self._input += int(informative.sum())
+    def add(self, times: NDArray[np.uint8], result: Result | RateResult) -> None:
+        """Take one inference: its input spikes and every neuron's spike, or number of spikes."""
+        entering: NDArray[Any] = times < self.network.input_steps
+        self._input += int(entering.sum())
         for number, frame in enumerate(self.network.frames()):
             sums = self._sums.get(number)
             if sums is not None:
-                sums.inputs += int(informative.sum())
-                sums.effective += int(sums.reach[informative.reshape(sums.reach.shape)].sum())
-            spikes = result.spike_steps[number]
-            informative = spikes < frame.last
+                sums.inputs += int(entering.sum())
+                sums.effective += int((sums.reach * entering.reshape(sums.reach.shape)).sum())
+            if isinstance(result, RateResult):
+                # Before the first weighted layer, pooling passes on values, which stay the input's.
+                coded = number >= min(self._sums)
+                leaving = result.counts[number] if coded else _passed(self.network.layers[number], entering)
+                fired = leaving
+            else:
+                leaving = result.spike_steps[number] < frame.last
+                fired = np.ones_like(leaving)
             if sums is not None:
-                sums.spikes += spikes.size
-                sums.informative += int(informative.sum())
-                sums.early += int((spikes < frame.end).sum())
-        self._first += int(spikes.min())
+                sums.spikes += int(fired.sum())
+                sums.informative += int(leaving.sum())
+                if not isinstance(result, RateResult):
+                    sums.early += int((result.spike_steps[number] < frame.end).sum())
+            entering = leaving
+        self._first += int(result.first_spike.min())
         self.inferences += 1
 
     def count(self) -> Count:
@@ -218,7 +236,12 @@ class Counter:
 
 def count(network: Network, inputs: Iterable[NDArray[np.uint8]]) -> Count:
     """Run the network on inputs (spike times, as `Emulator.run` takes them) and count."""
-    emulator, counter = Emulator(network), Counter(network)
+    runs, counter = emulator(network), Counter(network)
     for times in inputs:
-        counter.add(times, emulator.trace(times))
+        counter.add(times, runs.trace(times))
     return counter.count()
+
+
+def _passed(layer: Layer, entering: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which outputs of a pool or a flatten have an input that is not 0."""
+    return np.asarray(pass_on(layer, entering.astype(np.int64)) > 0)

@@ -28,6 +28,10 @@ class Samples:
     labels: NDArray[np.int64] | None
     """(n,): the true class of each, if known."""
 
+    def first(self, n: int | None) -> Samples:
+        """The first n samples, all for None."""
+        return Samples(self.x[:n], None if self.labels is None else self.labels[:n])
+
 
 def read(path: Path, shape: Shape, classes: int) -> Samples:
     """Read samples for a network.

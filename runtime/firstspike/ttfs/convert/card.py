@@ -34,8 +34,8 @@ def card(manifest: Mapping[str, Any], report: Report, settings: str, source: str
         f"- Calibration: {report.samples} samples; the figures below are on these",
         f"- Same answer as the ANN: {report.agreement:.2%}",
     ]
-    if report.ann_accuracy is not None and report.ttfs_accuracy is not None:
-        lines.append(f"- Accuracy: ANN {report.ann_accuracy:.2%}, TTFS {report.ttfs_accuracy:.2%}")
+    if report.ann_accuracy is not None and report.snn_accuracy is not None:
+        lines.append(f"- Accuracy: ANN {report.ann_accuracy:.2%}, spiking {report.snn_accuracy:.2%}")
     lines += [f"- {note}" for note in report.notes]
     lines += ["", "```", *table(report), "```", ""]
     return "\n".join(lines)
@@ -45,7 +45,7 @@ def table(report: Report) -> list[str]:
     """The self-check as lines of text: a layer a line."""
     known = report.ann_accuracy is not None
     width = max(len("input, encoded"), *(len(one.name) for one in report.layers))
-    head = f"{'layer':<{width}}   T      S  |w|   |b| lines  potential reaches      fits    mean err  max err  active"
+    head = f"{'layer':<{width}}    T      S  |w|   |b| lines  potential reaches      fits    mean err  max err  active"
     lines = [head + "  saturated   early   agrees" + ("  accuracy" if known else "")]
 
     def end(agreement: float, accuracy: float | None) -> str:
@@ -54,12 +54,12 @@ def table(report: Report) -> list[str]:
     blank = len(lines[0]) - width - 9 - (10 if known else 0)
     lines.append(f"{'input, encoded':<{width}}{'':{blank}}{end(report.input_agreement, report.input_accuracy)}")
     lines += [
-        f"{one.name:<{width}} {one.steps:3d} {one.ramp:6d} {one.max_weight:4d} {one.max_bias:5d} {one.bias_lines:5d} "
+        f"{one.name:<{width}} {one.steps:4d} {one.ramp:6d} {one.max_weight:4d} {one.max_bias:5d} {one.bias_lines:5d} "
         f"{one.lowest:9d}..{one.highest:<9d} {one.accumulator:>6} {one.mean_error:9.3f} {one.max_error:8.2f} "
         f"{one.active:7.1%} {one.saturated:9.2%} {one.early:8.3%}{end(one.agreement, one.accuracy)}"
         for one in report.layers
     ]
     return [
         *lines,
-        "errors in steps, of the last layer in logits; agrees, accuracy: TTFS up to here, floating point after it",
+        "errors in steps, of the last layer in logits; agrees, accuracy: spikes up to here, floating point after it",
     ]

@@ -82,8 +82,7 @@ def choose(ann: Ann, x: NDArray[np.float32], plan: Plan, progress: Callable[[str
             return
         emulator = Emulator(quantised.network)
         potential = np.stack([emulator.run(one).potential for one in times])
-        answers = log_softmax(potential * (quantised.logit * normalised.scales[-1]))
-        one = Try(multiple, refit, float((np.exp(truth) * (truth - answers)).sum(1).mean()))
+        one = Try(multiple, refit, divergence(truth, potential * (quantised.logit * normalised.scales[-1])))
         made[multiple, refit] = Chosen(normalised, quantised, one, ())
 
     for multiple in MULTIPLES:
@@ -99,6 +98,11 @@ def choose(ann: Ann, x: NDArray[np.float32], plan: Plan, progress: Callable[[str
 
 def _best(made: dict[tuple[float, Refit], Chosen]) -> Chosen:
     return min(made.values(), key=lambda one: one.best.divergence)
+
+
+def divergence(truth: NDArray[np.float64], answers: NDArray[np.floating]) -> float:
+    """KL(ANN ‖ network), nats, mean over samples; of the ANN's log-probabilities, the network's logits (n, classes)."""
+    return float((np.exp(truth) * (truth - log_softmax(answers))).sum(1).mean())
 
 
 def log_softmax(values: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from firstspike.bundle import Bundle, DecideSpec, InputSpec, WindowSpec
@@ -16,12 +18,16 @@ from firstspike.ttfs.convert import bundle, calibration
 from firstspike.ttfs.convert.ann import Ann
 from firstspike.ttfs.convert.card import card
 from firstspike.ttfs.convert.choose import Try, choose
-from firstspike.ttfs.convert.normalise import normalise
+from firstspike.ttfs.convert.normalise import Normalised, normalise
 from firstspike.ttfs.convert.onnx_graph import load_ann
 from firstspike.ttfs.convert.quantise import Plan, Quantised, quantise
+from firstspike.ttfs.convert.rate import RatePlan, RateTry, choose_rate, quantise_rate
 from firstspike.ttfs.convert.report import Report, compare
 from firstspike.ttfs.convert.targets import look
-from firstspike.ttfs.network import MAX_STEPS, Neuron
+from firstspike.ttfs.network import MAX_DURATION, MAX_STEPS, Neuron
+
+Percentile = float | None
+"""None: chosen by what the network answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +35,12 @@ class Options:
     """How to convert; the command's arguments."""
 
     steps: int
-    """T of the input, and of every layer unless `steps_per_layer` says otherwise."""
+    """T of the input, and of every layer unless `steps_per_layer` says otherwise; `rate`: the duration."""
     neuron: Neuron = "gated"
-    percentile: float | None = None
-    """P of Algorithm 1, the ANN's weights as they are; None: scales and refit are chosen (`choose`)."""
+    input_steps: int | None = None
+    """T of the input's code where it is another; `rate`: 255 unless told, since the input is a current."""
+    percentile: Percentile = None
+    """P of Algorithm 1, the ANN's weights as they are; None: scales (and refit) are chosen by their answers."""
     bits: int = 8
     steps_per_layer: tuple[int, ...] | None = None
     labels: tuple[str, ...] | None = None
@@ -41,10 +49,14 @@ class Options:
     """Default: the folder's."""
     encoding: str = "count"
     count_scale: int | None = None
-    """Default: `steps`, so that each event is a step."""
+    """Default: `steps`, at most 255, so that each event is a step."""
     fit: str = "stretch"
     window: dict[str, Any] = field(default_factory=lambda: {"kind": "time", "size": 50_000, "hop": 50_000})
     decide: dict[str, Any] = field(default_factory=dict)
+
+    def checked_input_steps(self) -> int:
+        """T of the input's code."""
+        return self.input_steps or (MAX_STEPS if self.neuron == "rate" else self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +65,9 @@ class Outcome:
 
     bundle: Bundle
     report: Report
-    chosen: Try | None
+    chosen: Try | RateTry | None
     """The scales and the refit that were chosen; None where a percentile was given."""
-    tries: tuple[Try, ...]
+    tries: tuple[Try, ...] | tuple[RateTry, ...]
     """What was tried for it."""
 
 
@@ -75,7 +87,7 @@ def convert(
         UsageError: an option does not make sense, for itself or for this network.
         UnavailableError, NoInputError, DataError, BundleError, OutputError: see the steps.
     """
-    _check(options)
+    check_options(options)
     bundle.vacant(out)
     progress("reading the network")
     ann = load_ann(onnx)
@@ -83,41 +95,86 @@ def convert(
     labels = _labels(options, len(ann.weighted[-1].bias))
     specs = _specs(options, ann)
     data = calibration.read(samples, ann.input_shape, len(labels))
-    plan = Plan(options.neuron, options.steps, steps, options.bits)
-    best: Try | None = None
-    tries: tuple[Try, ...] = ()
-    if options.percentile is None:
-        chosen = choose(ann, data.x, plan, progress)
-        normalised, quantised, best, tries = chosen.normalised, chosen.quantised, chosen.best, chosen.tries
-    else:
-        progress("normalising")
-        normalised = normalise(ann, data.x, options.percentile)
-        quantised = quantise(normalised, look(ann, data.x), plan)
+    made = network(ann, data.x, options, steps, progress)
     progress("comparing the networks")
-    report = compare(normalised, quantised, data)
+    report = compare(made.normalised, made.quantised, data)
     manifest = _manifest(options, out, labels, specs, onnx)
-    manifest["decide"]["logit_scale"] = _logit_scale(quantised, normalised.scales[-1])
-    text = card(manifest, report, f"{scaling(options.percentile, best)}; weights of {options.bits} bits", onnx.name)
-    return Outcome(bundle.write(out, quantised.network, onnx, text, manifest), report, best, tries)
+    manifest["decide"]["logit_scale"] = made.logit_scale
+    text = card(
+        manifest, report, f"{scaling(options.percentile, made.chosen)}; weights of {options.bits} bits", onnx.name
+    )
+    return Outcome(bundle.write(out, made.quantised.network, onnx, text, manifest), report, made.chosen, made.tries)
 
 
-def scaling(percentile: float | None, chosen: Try | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An integer network, and how it was made."""
+
+    normalised: Normalised
+    quantised: Quantised
+    chosen: Try | RateTry | None = None
+    tries: tuple[Try, ...] | tuple[RateTry, ...] = ()
+
+    @property
+    def logit_scale(self) -> float:
+        """ANN logits a unit of potential: log_softmax(potential · logit_scale) has the ANN's temperature."""
+        return self.quantised.logit * self.normalised.scales[-1]
+
+
+def network(
+    ann: Ann, x: NDArray[np.float32], options: Options, steps: tuple[int, ...], progress: Callable[[str], None]
+) -> Made:
+    """Make the integer network.
+
+    Args:
+        ann: the network.
+        x: calibration samples (n, channels, height, width).
+        options: see there.
+        steps: T of each weighted layer; `rate` does not use it.
+        progress: told what is being done.
+
+    Raises:
+        DataError, BundleError: see the steps.
+    """
+    if options.neuron == "rate":
+        rated = RatePlan(options.checked_input_steps(), options.steps, options.bits)
+        if options.percentile is None:
+            best = choose_rate(ann, x, rated, progress)
+            return Made(best.normalised, best.quantised, best.best, best.tries)
+        progress("normalising")
+        normalised = normalise(ann, x, options.percentile)
+        return Made(normalised, quantise_rate(normalised, rated))
+    plan = Plan(options.neuron, options.checked_input_steps(), steps, options.bits)
+    if options.percentile is None:
+        chosen = choose(ann, x, plan, progress)
+        return Made(chosen.normalised, chosen.quantised, chosen.best, chosen.tries)
+    progress("normalising")
+    normalised = normalise(ann, x, options.percentile)
+    return Made(normalised, quantise(normalised, look(ann, x), plan))
+
+
+def scaling(percentile: float | None, chosen: Try | RateTry | None) -> str:
     """How the scales were found, in words."""
-    if chosen is None:
-        return f"scales: percentile {percentile:g} of the positive activations"
-    how = {"none": "nothing refitted", "bias": "biases refitted", "weights": "weights and biases refitted"}
-    return f"scales: {chosen.multiple:g} × the closest, {how[chosen.refit]}"
+    if isinstance(chosen, Try):
+        how = {"none": "nothing refitted", "bias": "biases refitted", "weights": "weights and biases refitted"}
+        return f"scales: {chosen.multiple:g} × the closest, {how[chosen.refit]}"
+    if chosen is not None:
+        return f"scales: percentile {chosen.percentile:g} of the positive activations, chosen"
+    return f"scales: percentile {percentile:g} of the positive activations"
 
 
-def _logit_scale(quantised: Quantised, scale: float) -> float:
-    """ANN logits a unit of potential, so that log_softmax(potential · logit_scale) has the ANN's temperature."""
-    return quantised.logit * scale
-
-
-def _check(options: Options) -> None:
-    for name, steps in [("steps", options.steps)] + [("steps-per-layer", one) for one in options.steps_per_layer or ()]:
+def check_options(options: Options) -> None:
+    """Refuse steps, percentile or bits that make no sense (UsageError)."""
+    timed = [("steps-per-layer", one) for one in options.steps_per_layer or ()]
+    timed += [] if options.input_steps is None else [("input-steps", options.input_steps)]
+    timed += [] if options.neuron == "rate" else [("steps", options.steps)]
+    for name, steps in timed:
         if not 1 <= steps <= MAX_STEPS:
             raise UsageError(f"--{name} {steps}: T must be 1 to {MAX_STEPS}: spike times travel as one byte")
+    if options.neuron == "rate" and not 1 <= options.steps <= MAX_DURATION:
+        raise UsageError(f"--steps {options.steps}: a rate-coded inference takes 1 to {MAX_DURATION} steps")
+    if options.neuron == "rate" and options.steps_per_layer is not None:
+        raise UsageError("--steps-per-layer: with rate coding all layers work all the time: use --steps alone")
     if options.percentile is not None and not 0 < options.percentile <= 100:
         raise UsageError(f"--percentile {options.percentile:g}: must be above 0 and at most 100")
     if not 3 <= options.bits <= 8:
@@ -152,11 +209,12 @@ def _specs(options: Options, ann: Ann) -> dict[str, dict[str, Any]]:
             "on event images"
         )
     given = {
-        "channels": channels, "height": height, "width": width, "encoding": options.encoding, "steps": options.steps,
+        "channels": channels, "height": height, "width": width, "encoding": options.encoding,
+        "steps": options.checked_input_steps(),
         "fit": options.fit,
     }  # fmt: skip
     if options.encoding == "count":
-        given["count_scale"] = options.count_scale or options.steps
+        given["count_scale"] = options.count_scale or min(options.steps, MAX_STEPS)
     try:
         return {
             "input": InputSpec.model_validate(given).model_dump(),

@@ -135,24 +135,15 @@ def _fit(layer: Weighted, seen: _Seen, before: Network, plan: Plan, *, last: boo
                 return one
     if fault is not None:
         raise BundleError(f"{layer.name}: {fault}")
-    raise DataError(
-        f"{layer.name}: no scale gives whole numbers (bias up to {np.abs(layer.bias).max():.3g} times what a spike "
-        f"can express, weights up to {np.abs(layer.weights).max():.3g}): use a higher percentile, more bits or "
-        "fewer steps"
-    )
+    raise inexpressible(layer)
 
 
 def _tries(layer: Weighted, seen: _Seen, plan: Plan, factors: Doubles, *, last: bool) -> Iterator[_Try]:
     steps_in, steps = plan.steps
-    mixed = layer.weights.min() < 0 < layer.weights.max()
-    lsb = LSB if mixed else 1
-    most = (2 ** (plan.bits - 1) - 1) // lsb * lsb
-    largest = float(np.abs(layer.weights).max())
     every = -(-layer.weights.size * len(seen.given) // FIT_WORK)
     given, wanted = seen.given[::every], seen.wanted[::every]
     for factor in factors:
-        # A layer without weights is its bias: any k will do.
-        k = float(factor) * most / largest if largest else float(factor) * BIAS_LIMIT
+        k, weights, bias = whole(layer, float(factor), plan.bits)
         ramp = round(k * steps_in / steps) if k * steps_in / steps < POTENTIAL_LIMIT else 0
         if last:
             ramp = max(1, ramp)  # its first spike may be coarse: the potential is the answer
@@ -160,8 +151,6 @@ def _tries(layer: Weighted, seen: _Seen, plan: Plan, factors: Doubles, *, last: 
             continue
         # What is beyond float32 is beyond the limits below too.
         with np.errstate(over="ignore", invalid="ignore"):
-            weights = np.clip(lsb * np.rint(np.float32(k / lsb) * layer.weights), -most, most)
-            bias = np.rint(np.float32(k) * layer.bias)
             u = given @ weights.reshape(len(weights), -1).T + bias * np.float32(steps_in)
             if last:
                 miss = u / np.float32(k * steps_in) - wanted
@@ -169,11 +158,42 @@ def _tries(layer: Weighted, seen: _Seen, plan: Plan, factors: Doubles, *, last: 
                 miss = np.clip(u / np.float32(ramp), 0, steps) - np.clip(wanted * np.float32(steps), 0, steps)
             error = float(np.square(miss).mean())
         if np.isfinite(error) and np.abs(bias).max() <= BIAS_LIMIT:
-            yield _Try(error, _made(layer, weights, bias, Readout(steps, ramp, ramp // 2)), k)
+            yield _Try(error, made(layer, weights, bias, Readout(steps, ramp, ramp // 2)), k)
 
 
-def _made(layer: Weighted, weights: Floats, bias: Floats, readout: Readout) -> Conv | Dense:
-    whole, current = weights.astype(np.int8), bias.astype(np.int16)
+def whole(layer: Weighted, factor: float, bits: int) -> tuple[float, Floats, Floats]:
+    """Whole weights and biases of a normalised layer; biases may be beyond `BIAS_LIMIT`.
+
+    Args:
+        layer: the layer.
+        factor: k in multiples of the one that just fits the largest weight.
+        bits: of a weight, with its sign.
+
+    Returns:
+        k, the weights (clipped to what the bits hold) and the biases.
+    """
+    lsb = LSB if layer.weights.min() < 0 < layer.weights.max() else 1
+    most = (2 ** (bits - 1) - 1) // lsb * lsb
+    largest = float(np.abs(layer.weights).max())
+    # A layer without weights is its bias: any k will do.
+    k = factor * most / largest if largest else factor * BIAS_LIMIT
+    with np.errstate(over="ignore", invalid="ignore"):
+        weights = np.clip(lsb * np.rint(np.float32(k / lsb) * layer.weights), -most, most)
+        return k, weights, np.rint(np.float32(k) * layer.bias)
+
+
+def made(layer: Weighted, weights: Floats, bias: Floats, readout: Readout) -> Conv | Dense:
+    """The layer of the integer network."""
+    values, current = weights.astype(np.int8), bias.astype(np.int16)
     if layer.weights.ndim == 2:
-        return Dense(whole, current, readout)
-    return Conv(whole, current, layer.stride, layer.padding, readout)
+        return Dense(values, current, readout)
+    return Conv(values, current, layer.stride, layer.padding, readout)
+
+
+def inexpressible(layer: Weighted) -> DataError:
+    """The error of a layer for which no k is allowed."""
+    return DataError(
+        f"{layer.name}: no scale gives whole numbers (bias up to {np.abs(layer.bias).max():.3g} times what a spike "
+        f"can express, weights up to {np.abs(layer.weights).max():.3g}): use a higher percentile, more bits or "
+        "fewer steps"
+    )

@@ -17,9 +17,11 @@ from firstspike.ttfs.convert.ann import BATCH, Weighted, logits, step
 from firstspike.ttfs.convert.calibration import Samples, encode
 from firstspike.ttfs.convert.normalise import Normalised
 from firstspike.ttfs.convert.quantise import Quantised
-from firstspike.ttfs.emulator import Emulator
+from firstspike.ttfs.definition import Result
 from firstspike.ttfs.limits import Bound, check
-from firstspike.ttfs.network import Conv, Dense
+from firstspike.ttfs.network import Conv, Dense, Frame
+from firstspike.ttfs.rate import RateResult
+from firstspike.ttfs.rate_emulator import emulator
 
 INT16 = 1 << 15
 LANE = 254
@@ -34,6 +36,7 @@ class LayerCheck:
     number: int
     """Of the layer in the integer network."""
     steps: int
+    """T, or the duration of a rate-coded network."""
     ramp: int
     rounding: int
     scale: float
@@ -71,7 +74,7 @@ class Report:
     agreement: float
     """Share of samples on which both networks give the same answer (by the membrane)."""
     ann_accuracy: float | None
-    ttfs_accuracy: float | None
+    snn_accuracy: float | None
     input_agreement: float
     """Agreement of the ANN with itself, given the encoded input."""
     input_accuracy: float | None
@@ -98,7 +101,7 @@ class _Answers:
 def compare(normalised: Normalised, quantised: Quantised, samples: Samples) -> Report:
     """Run both networks on all samples."""
     network, layers = quantised.network, normalised.ann.layers
-    bounds, emulator, frames = check(network), Emulator(network), network.frames()
+    bounds, runs, frames = check(network), emulator(network), network.frames()
     weighted = [number for number, layer in enumerate(layers) if isinstance(layer, Weighted)]
     checks = {
         number: _static(normalised, quantised, number, place, bounds[number]) for place, number in enumerate(weighted)
@@ -110,7 +113,7 @@ def compare(normalised: Normalised, quantised: Quantised, samples: Samples) -> R
         x = samples.x[start : start + BATCH]
         truth = None if samples.labels is None else samples.labels[start : start + BATCH]
         times = encode(x, network.input_steps)
-        traces = [emulator.trace(one) for one in times]
+        traces = [runs.trace(one) for one in times]
         ann = logits(layers, x).argmax(1)
         answers[-2].add(ann, ann, truth)
         encoded = (1 - times / np.float32(network.input_steps)).astype(np.float32)
@@ -126,18 +129,18 @@ def compare(normalised: Normalised, quantised: Quantised, samples: Samples) -> R
                 off = np.abs(potential * quantised.logit - x.reshape(potential.shape)) * one.scale
                 answers[number].add(potential.argmax(1), ann, truth)
             else:
-                a = np.stack([frames[number].last - trace.spike_steps[number] for trace in traces]).astype(np.float32)
+                a = np.stack([_activation(trace, number, frames[number]) for trace in traces]).astype(np.float32)
                 off = np.abs(a - one.steps * x)
                 after = logits(layers[number + 1 :], a / np.float32(one.steps))
                 answers[number].add(after.argmax(1), ann, truth)
-            spikes = np.stack([trace.spike_steps[number] for trace in traces])
-            totals[number] += spikes.size
+            said = np.stack([_activation(trace, number, frames[number]) for trace in traces])
+            totals[number] += said.size
             positive[number] += int((x > 0).sum())
             one.mean_error += float(off.sum(dtype=np.float64))
             one.max_error = max(one.max_error, float(off.max()))
-            one.active += int((spikes < frames[number].last).sum())
+            one.active += int((said > 0).sum())
             one.saturated += int((x > 1).sum())
-            one.early += int((spikes < frames[number].end).sum())
+            one.early += int((said > frames[number].last - frames[number].end).sum()) if network.duration == 0 else 0
     n = len(samples.x)
 
     def share(place: int) -> float | None:
@@ -156,6 +159,13 @@ def compare(normalised: Normalised, quantised: Quantised, samples: Samples) -> R
     )  # fmt: skip
 
 
+def _activation(trace: Result | RateResult, number: int, frame: Frame) -> NDArray[np.int32]:
+    """What the neurons of a layer said, in steps of time or in spikes."""
+    if isinstance(trace, RateResult):
+        return trace.counts[number]
+    return np.asarray(frame.last - trace.spike_steps[number], np.int32)
+
+
 def _static(normalised: Normalised, quantised: Quantised, number: int, place: int, bound: Bound) -> LayerCheck:
     layer, ann = quantised.network.layers[number], normalised.ann.layers[number]
     assert isinstance(layer, Conv | Dense)  # noqa: S101 (narrows the types: both networks have the same layers)
@@ -163,7 +173,8 @@ def _static(normalised: Normalised, quantised: Quantised, number: int, place: in
     bias = int(np.abs(layer.bias.astype(np.int64)).max())
     fits = bound.lowest >= -INT16 and bound.highest < INT16
     return LayerCheck(
-        ann.name, number, layer.readout.steps, layer.readout.ramp, layer.readout.rounding, normalised.scales[place],
+        ann.name, number, quantised.network.duration or layer.readout.steps, layer.readout.ramp,
+        layer.readout.rounding, normalised.scales[place],
         int(np.abs(layer.weights.astype(np.int64)).max()), float((layer.weights == 0).mean()), bias, ceil(bias / LANE),
         bound.lowest, bound.highest, "int16" if fits else "int32",
     )  # fmt: skip
