@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import inputs
 import numpy as np
-import peers
 
+import inputs
+import peers
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.errors import UnavailableError
 from firstspike.native import Kernels
@@ -84,7 +84,7 @@ def report(folder: Path) -> None:
     rows = fastest(found)
     rows["NumPy closed form, gated"] = fastest({"it": (times[:3], lambda x: closed_form(network, x))}, 3)["it"]
     size = "×".join(map(str, network.input_shape))
-    print(f"`{folder.name}`, {size}, T = {network.input_steps}, {network.neuron}: {origin}; active {active(network, times)}.\n")
+    print(f"`{folder.name}`, {size}, T = {network.input_steps}: {origin}; active {active(network, times)}.\n")
     print(f"| µs an inference | | times as fast as {REFERENCE} |\n|---|---|---|")
     for name, us in rows.items():
         print(f"| {name} | {us:.1f} | {rows[REFERENCE] / us:.2f} |")

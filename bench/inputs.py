@@ -33,8 +33,9 @@ def inputs_of(bundle: Bundle) -> tuple[list[Times], str]:
         chosen = np.linspace(0, len(found) - 1, INPUTS).astype(int)
         return [found[i] for i in chosen], f"{INPUTS} windows of {len(files)} real recordings"
     random, shape = np.random.default_rng(0), (spec.channels, spec.height, spec.width)
-    drawn = [np.where(random.random(shape) < 0.1, random.integers(0, spec.steps, shape), spec.steps) for _ in range(INPUTS)]
-    return [times.astype(np.uint8) for times in drawn], "drawn, as the data is not here: a tenth of the pixels, at random"
+    drawn = [random.integers(0, spec.steps, shape) for _ in range(INPUTS)]
+    sparse = [np.where(random.random(shape) < 0.1, times, spec.steps).astype(np.uint8) for times in drawn]
+    return sparse, "drawn, as the data is not here: a tenth of the pixels"
 
 
 def _images(steps: int) -> list[Times]:

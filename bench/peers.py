@@ -1,4 +1,4 @@
-"""A bundle's floating-point twin in other inference engines: batch 1, one thread, each by its fastest call from Python."""
+"""A bundle's floating-point twin in other engines: batch 1, one thread, each by its fastest call from Python."""
 
 from __future__ import annotations
 
