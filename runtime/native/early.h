@@ -62,7 +62,7 @@ FS_INLINE void look(const Layer &layer, Doubt *const (&doubts)[N]) {
     const Doubt &doubt = *doubts[n];
     from[n] = greatest(doubt.first, doubt.last - W + 1);
     const Vec<W> k = count + from[n], none{}, charged = phase - k;
-    in_bytes[n] = (k > 255 ? 255 - none : k) * 0x01010101;
+    in_bytes[n] = repeat<W>(k > 255 ? 255 - none : k);
     u[n] = layer.bias[static_cast<size_t>(doubt.lane)] * (charged > 0 ? charged : none);
     fields[n] = doubt.field;
     weights[n] = &layer.packed[0] + int64_t{doubt.lane} * 4;

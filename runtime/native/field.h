@@ -42,7 +42,7 @@ FS_INLINE void add_group(const uint8_t *const (&fields)[P], int64_t place, const
   for (int b = 0; b < B; ++b) weights[b] = load<W>(w + int64_t{b} * W * 4);
   for (int p = 0; p < P; ++p) {
     Vec<W> activations = four<W>(fields[p] + place);
-    if constexpr (Before) activations = less<W>(activations, 0x01010101 - Vec<W>{});
+    if constexpr (Before) activations = less<W>(activations, repeat<W>(1 - Vec<W>{}));
     for (int b = 0; b < B; ++b) u[p][b] = dot4<W, Narrow>(u[p][b], activations, weights[b]);
   }
 }
@@ -74,7 +74,7 @@ FS_INLINE void add_listed(const Layer &layer, const uint8_t *field, const int32_
   for (int i = 0; i < n; ++i) {
     const int8_t *group = w + listed[i] * stride;
     Vec<W> activations = four<W>(field + places[listed[i]]);
-    if constexpr (Before) activations = less<W>(activations, 0x01010101 - Vec<W>{});
+    if constexpr (Before) activations = less<W>(activations, repeat<W>(1 - Vec<W>{}));
     for (int b = 0; b < B; ++b)
       sums[b] = dot4<W, Narrow>(sums[b], activations, load<W>(group + int64_t{b} * W * 4));
   }

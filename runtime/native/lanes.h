@@ -36,6 +36,7 @@ constexpr int kVector = 4;
 template <int W>
 struct VectorOf {
   typedef int32_t Lanes __attribute__((vector_size(W * 4)));
+  typedef uint32_t Words __attribute__((vector_size(W * 4)));
   typedef uint8_t Bytes __attribute__((vector_size(W * 4)));
   typedef float Floats __attribute__((vector_size(W * 4)));
 };
@@ -60,6 +61,13 @@ FS_INLINE Vec<W> four(const void *from) {
   int32_t word;
   __builtin_memcpy(&word, from, sizeof word);
   return word - Vec<W>{};
+}
+
+// The same byte, 0 to 255, four times in every lane.
+template <int W>
+FS_INLINE Vec<W> repeat(const Vec<W> &byte) {
+  using Words = typename VectorOf<W>::Words;
+  return (Vec<W>)((Words)byte * 0x01010101u);
 }
 
 // Lanes that are not 0, lane 0 in the lowest bit.
@@ -146,8 +154,9 @@ FS_INLINE Vec<W> dot4(const Vec<W> &u, const Vec<W> &activations, const Vec<W> &
   }
 #endif
   Vec<W> sum = u;
+  using Words = typename VectorOf<W>::Words;
   for (int shift = 0; shift < 32; shift += 8)
-    sum += ((activations >> shift) & 0xff) * ((weights << (24 - shift)) >> 24);
+    sum += ((activations >> shift) & 0xff) * ((Vec<W>)((Words)weights << (24 - shift)) >> 24);
   return sum;
 }
 

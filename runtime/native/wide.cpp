@@ -3,6 +3,7 @@
 // straight line, so it is tested where the current changes, and the step of a crossing follows from the line.
 #include "wide.h"
 
+#undef FS_ARCH
 #define FS_ARCH wide
 #include "lanes.h"
 
