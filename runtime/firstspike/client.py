@@ -18,13 +18,13 @@ import zmq
 
 from firstspike import endpoints
 from firstspike.errors import DataError, UnavailableError
-from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Health, Snapshot, decode
+from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Health, Provisional, Snapshot, decode
 from firstspike.publish import SNAPSHOT_REQUEST
 from firstspike.topics import DECISION, TOPICS, Topic
 
 log = logging.getLogger(__name__)
 
-Message = Decision | Health
+Message = Decision | Health | Provisional
 
 
 class Subscriber:
@@ -82,7 +82,7 @@ class Subscriber:
                 self.malformed += 1
                 log.warning("%s: %s", self.endpoint, error)
                 continue
-            assert isinstance(message, Decision | Health)  # noqa: S101 (what the topic table holds)
+            assert isinstance(message, Message)  # noqa: S101 (what the topic table holds)
             self._count(topic.name, message)
             return message
 

@@ -94,6 +94,9 @@ class PublishSection(Section):
     high_water_mark: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     health_period_s: Annotated[float, Field(ge=0.05, le=3600)] = 1.0
     wait_for_subscriber_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    provisional: Annotated[bool, Field(description="publish what the first output spike says, ahead of decisions")] = (
+        False
+    )
 
 
 class ClockSection(Section):

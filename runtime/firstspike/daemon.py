@@ -16,7 +16,7 @@ from firstspike.backends import Backend
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.clock import Clock, SystemClock, VirtualClock
 from firstspike.config import Loaded
-from firstspike.messages import BackendHealth, Decision, Health
+from firstspike.messages import BackendHealth, Decision, Health, Provisional
 from firstspike.pipeline import Pipeline, Settings
 from firstspike.publish import Publisher
 from firstspike.sources import Source
@@ -38,8 +38,9 @@ class Rooms:
 
 @contextmanager
 def rooms(
-    loaded: Loaded, sink: Callable[[Decision], None], stopping: Callable[[], bool], *, source: Source | None = None
-) -> Iterator[Rooms]:
+    loaded: Loaded, sink: Callable[[Decision], None], stopping: Callable[[], bool], *, source: Source | None = None,
+    early: Callable[[Provisional], None] | None = None,
+) -> Iterator[Rooms]:  # fmt: skip
     """Make the rooms; they are closed in reverse order.
 
     Args:
@@ -47,6 +48,7 @@ def rooms(
         sink: takes the decisions.
         stopping: True ends the run.
         source: instead of the configuration's.
+        early: takes the provisional decisions, if the configuration wants any (`publish.provisional`).
     """
     config = loaded.config
     with ExitStack() as stack:
@@ -70,18 +72,20 @@ def rooms(
         epoch = bundle.digest[:16] if virtual else os.urandom(8).hex()
         pipeline = Pipeline(
             manifest=bundle.manifest, settings=settings, source=source, backend=backend, clock=clock, epoch=epoch,
-            sink=sink, stopping=stopping,
+            sink=sink, stopping=stopping, early=early if config.publish.provisional else None,
         )  # fmt: skip
         yield Rooms(bundle, source, backend, clock, epoch, pipeline)
 
 
-def run(loaded: Loaded, stopping: threading.Event, sink: Callable[[Decision], None] = lambda _: None) -> Pipeline:
+def run(
+    loaded: Loaded, stopping: threading.Event, sink: Callable[[Decision | Provisional], None] = lambda _: None
+) -> Pipeline:
     """Run the daemon until its source ends or `stopping` is set.
 
     Args:
         loaded: the configuration.
         stopping: set by a signal.
-        sink: also gets each decision, after it was published.
+        sink: also gets each decision, after it was published, and the provisional ones.
 
     Returns:
         The pipeline that ran, for its totals and failures.
@@ -94,7 +98,11 @@ def run(loaded: Loaded, stopping: threading.Event, sink: Callable[[Decision], No
             publisher.publish_decision(decision)
             sink(decision)
 
-        made = stack.enter_context(rooms(loaded, send, stopping.is_set))
+        def send_early(provisional: Provisional) -> None:
+            publisher.publish_provisional(provisional)
+            sink(provisional)
+
+        made = stack.enter_context(rooms(loaded, send, stopping.is_set, early=send_early))
         publisher = Publisher(endpoint, made.epoch, high_water_mark=publish.high_water_mark)
         stack.callback(publisher.close)
         log.info("publishing on %s (model %s, back end %s)", endpoint, made.bundle.manifest.name, made.backend.name)

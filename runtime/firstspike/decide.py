@@ -64,6 +64,10 @@ class Decider:
         self._windows = 0
         self._last_index: int | None = None
 
+    def speaks(self, n_events: int) -> bool:
+        """Whether a window of so many events is enough to say anything."""
+        return n_events >= self._spec.min_events
+
     def judge(self, index: int, n_events: int, potential: NDArray[np.int32] | None) -> tuple[Answer, Sum]:
         """Judge the next window.
 
@@ -79,7 +83,7 @@ class Decider:
         self._sum = [value * factor for value in self._sum]
         self._weight *= factor
         answer = SILENT
-        if potential is not None and n_events >= self._spec.min_events:
+        if potential is not None and self.speaks(n_events):
             logs = log_softmax([float(value) * self._spec.logit_scale for value in potential])
             self._sum = [old + new for old, new in zip(self._sum, logs, strict=True)]
             self._weight += 1.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from firstspike.errors import DataError, NoInputError
-from firstspike.messages import Decision
+from firstspike.messages import Decision, FirstSpike
 
 ABSTAINED = "abstained"
 
@@ -23,6 +23,60 @@ class Tally:
 
 
 @dataclass(slots=True)
+class SpikeTally:
+    """How deciding by the first output spike compares with deciding by the membrane, over the windows that spoke."""
+
+    windows: int = 0
+    membrane_right: int = 0
+    right: int = 0
+    """By first spike, ties decided by the membrane."""
+    right_by_index: int = 0
+    """By spikes alone, ties decided by the lowest index: what a device says that shows no membrane."""
+    agree: int = 0
+    ties: int = 0
+    silent: int = 0
+    """No output neuron spiked by itself: no answer by spikes, which counts as not right."""
+    network_steps: list[int] = field(default_factory=list)
+    """Steps of the whole network until the class was known."""
+    steps: list[int] = field(default_factory=list)
+    """The spike's step in the output layer's own frame."""
+    lengths: tuple[int, int] = (0, 0)
+    """Steps of the whole network and of the output layer's frame."""
+
+    def add(self, first: FirstSpike, by_membrane: str, truth: str) -> None:
+        """Take a window's first spike, its label by the membrane, and the true one."""
+        self.windows += 1
+        self.membrane_right += by_membrane == truth
+        self.lengths = (first.network_steps, first.frame_steps)
+        if first.step is None or first.known_step is None:
+            self.silent += 1
+            return
+        self.right += first.label == truth
+        self.right_by_index += first.candidates[0] == truth
+        self.agree += first.label == by_membrane
+        self.ties += len(first.candidates) > 1
+        self.network_steps.append(first.known_step)
+        self.steps.append(first.step)
+
+    def report(self) -> dict[str, Any] | None:
+        """The figures, or None if no window had a back end with spikes. Shares are of the windows."""
+        if not self.windows:
+            return None
+        spiked = self.windows - self.silent
+        return {
+            "windows": self.windows,
+            "accuracy": self.right / self.windows,
+            "accuracy_ties_by_index": self.right_by_index / self.windows,
+            "membrane_accuracy": self.membrane_right / self.windows,
+            "agreement": self.agree / spiked if spiked else None,
+            "ties": self.ties / self.windows,
+            "silent": self.silent / self.windows,
+            "known_step": _spread(self.network_steps, self.lengths[0]),
+            "step": _spread(self.steps, self.lengths[1]),
+        }
+
+
+@dataclass(slots=True)
 class Evaluation:
     """Collects decisions and compares them with the labels."""
 
@@ -31,6 +85,7 @@ class Evaluation:
     """Label of each recording's path."""
     tallies: dict[str, Tally] = field(default_factory=dict)
     latencies_ns: list[int] = field(default_factory=list)
+    spikes: SpikeTally = field(default_factory=SpikeTally)
 
     def add(self, decision: Decision) -> None:
         """Take a decision; the last one's evidence is the recording's answer."""
@@ -39,6 +94,8 @@ class Evaluation:
         if decision.window.label is not None:
             tally.windows += 1
             tally.windows_right += decision.window.label == self.truths[decision.source]
+            if decision.first_spike is not None:
+                self.spikes.add(decision.first_spike, decision.window.label, self.truths[decision.source])
         self.latencies_ns.append(decision.stamps.published_ns - decision.stamps.closed_ns)
 
     def report(self, failed: dict[str, str]) -> dict[str, Any]:
@@ -66,6 +123,7 @@ class Evaluation:
             "confusion": confusion,
             "wrong": {name: answers[name] for name in names if answers[name] != self.truths[name]},
             "failed": failed,
+            "first_spike": self.spikes.report(),
             "latency_us": quantiles([value / 1000 for value in self.latencies_ns]),
         }
 
@@ -96,6 +154,11 @@ def recordings(folder: Path) -> Iterator[Path]:
             yield path
         elif not path.is_symlink():  # a link may lead back up
             yield from recordings(path)
+
+
+def _spread(steps: list[int], of: int) -> dict[str, float] | None:
+    found = quantiles([float(step) for step in steps])
+    return found and {"mean": round(sum(steps) / len(steps), 2), **found, "of": of}
 
 
 def quantiles(values: list[float]) -> dict[str, float] | None:

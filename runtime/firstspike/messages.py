@@ -61,6 +61,45 @@ class Evidence(BaseModel):
     windows: Annotated[int, Field(description="Windows that spoke since the evidence began.")]
 
 
+class FirstSpike(BaseModel):
+    """The output layer's first spike: what a TTFS network says before it has finished. See `anytime`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: Annotated[
+        int | None,
+        Field(
+            description="Step of the output layer's own frame: 0 begins its input phase; below 0: its inputs were "
+            "early; null: no output neuron spiked by itself."
+        ),
+    ]
+    network_step: Annotated[int | None, Field(description="Steps of the whole network's time until then.")]
+    known_step: Annotated[
+        int | None,
+        Field(
+            description="Network step from which `label` is known: `network_step`, or, if several spiked at once "
+            "before their input phase ended, that end, when the membranes decide."
+        ),
+    ]
+    frame_steps: Annotated[int, Field(description="Steps of the output layer's frame: input phase and readout.")]
+    network_steps: Annotated[int, Field(description="Steps of a whole inference.")]
+    label: Annotated[
+        str | None,
+        Field(
+            description="The class it names; of several at once the highest membrane potential, then the first of the "
+            "model's labels. null: no spike, or too few events."
+        ),
+    ]
+    candidates: Annotated[
+        list[str],
+        Field(description="All classes that spiked at that step, in the model's order: more than one is a tie."),
+    ]
+    agrees: Annotated[
+        bool | None,
+        Field(description="Whether `label` is the window's final label; null: one of them is null, or ahead."),
+    ]
+
+
 class Stamps(BaseModel):
     """When the window passed each stage, in ns of `clock`; virtual stamps belong to a deterministic replay."""
 
@@ -91,10 +130,52 @@ class Decision(_Message):
     model: Annotated[str, Field(description="Name and version of the bundle.")]
     source: Annotated[str, Field(description="Recording or camera.")]
     t_us: Annotated[int, Field(description="Sensor time of the decision: the window's end.")]
-    first_spike_step: Annotated[int | None, Field(description="Network step at which the first output neuron fired.")]
+    first_spike_step: Annotated[
+        int | None, Field(description="`first_spike.network_step`; null: no output neuron spiked by itself.")
+    ]
+    first_spike: Annotated[
+        FirstSpike | None, Field(description="null: no inference, or its back end has no spikes.")
+    ] = None
     window: WindowAnswer
     evidence: Evidence
     stamps: Stamps
+
+
+class ProvisionalStamps(BaseModel):
+    """When the window passed each stage until the provisional decision, in ns of `clock`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    clock: Literal["monotonic", "virtual"]
+    closed_ns: Annotated[int, Field(description="The window was complete.")]
+    encoded_ns: Annotated[int, Field(description="It was encoded as spikes.")]
+    spiked_ns: Annotated[int, Field(description="The back end had told of the first output spike.")]
+    published_ns: Annotated[int, Field(description="The message was handed to ZeroMQ.")]
+
+
+class Provisional(_Message):
+    """What a window's first output spike says, ahead of its decision: topic `provisional`."""
+
+    schema_: Annotated[Literal["firstspike.provisional/1"], Field(alias="schema")] = "firstspike.provisional/1"
+    decision_seq: Annotated[int, Field(ge=0, description="`seq` of the decision that follows for the same window.")]
+    label: Annotated[
+        str, Field(description="The class that this window's first spike names; compare with `window.label`.")
+    ]
+    backend: Annotated[str, Field(description="The back end that answers.")]
+    in_steps: Annotated[
+        bool,
+        Field(
+            description="true: the back end runs step by step, and later steps were still to come; false: it had "
+            "computed them all, and this message is ahead of the decision by the judging and composing of that alone."
+        ),
+    ]
+    model: Annotated[str, Field(description="Name and version of the bundle.")]
+    source: Annotated[str, Field(description="Recording or camera.")]
+    t_us: Annotated[int, Field(description="Sensor time of the decision: the window's end.")]
+    window_index: Annotated[int, Field(description="`window.index` of the decision that follows.")]
+    events: Annotated[int, Field(description="Events that reached the model.")]
+    first_spike: FirstSpike
+    stamps: ProvisionalStamps
 
 
 class Counters(BaseModel):
@@ -114,6 +195,8 @@ class Counters(BaseModel):
     decisions_late: int = 0
     decisions_dropped: int = 0
     decisions_degraded: int = 0
+    provisional: Annotated[int, Field(description="Provisional decisions published.")] = 0
+    provisional_differed: Annotated[int, Field(description="Of those: the window's final label was another.")] = 0
     truncated_bytes: Annotated[int, Field(description="Ends of cut recordings that make up no whole event.")] = 0
     sources_failed: Annotated[int, Field(description="Recordings that ended in an error.")] = 0
 

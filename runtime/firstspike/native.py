@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 import firstspike
@@ -85,8 +86,11 @@ _Bytes: Any = c_char * 0
 
 
 def pointer(array: NDArray[Any]) -> Any:
-    """A C-contiguous array's data as an argument of type `void *`; `array.ctypes.data` takes three times as long."""
+    """An array's data, in C order, as an argument of type `void *` to read from.
+
+    What is not in C order is copied. `array.ctypes.data` takes three times as long.
+    """
     try:
         return _Bytes.from_buffer(array)
-    except TypeError:  # the array is read-only
-        return array.ctypes.data
+    except TypeError:  # the array is read-only or not contiguous; `ctypes` keeps a copy alive
+        return np.ascontiguousarray(array).ctypes

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from firstspike.backends import Backend
+from firstspike import anytime
+from firstspike.backends import Backend, SteppingBackend
 from firstspike.bundle import DecideSpec, Manifest, WindowSpec
 from firstspike.clock import Clock, Pacer
 from firstspike.decide import Decider
 from firstspike.encode import Encoder
 from firstspike.errors import FirstspikeError
-from firstspike.messages import Counters, Decision, Evidence, Stamps, WindowAnswer
+from firstspike.messages import (
+    Counters,
+    Decision,
+    Evidence,
+    Provisional,
+    ProvisionalStamps,
+    Stamps,
+    WindowAnswer,
+)
 from firstspike.schedule import Schedule
 from firstspike.sources import Segment, Source, Stream
 from firstspike.types import Inference, Spikes, Window
@@ -74,13 +83,17 @@ class Pipeline:
         epoch: this run's name, for the messages.
         sink: takes each decision; may raise OutputError, which ends the run.
         stopping: asked often; True ends the run in good order.
+        early: takes each provisional decision, before the decision of the same window; None: none are made. It may
+            raise OutputError, which ends the run.
     """
 
     def __init__(
         self, *, manifest: Manifest, settings: Settings, source: Source, backend: Backend, clock: Clock, epoch: str,
         sink: Callable[[Decision], None], stopping: Callable[[], bool] = lambda: False,
+        early: Callable[[Provisional], None] | None = None,
     ) -> None:  # fmt: skip
         self._manifest = manifest
+        self._model = f"{manifest.name}@{manifest.version}"
         self._settings = settings
         self._source = source
         self._backend = backend
@@ -90,7 +103,12 @@ class Pipeline:
         self._stopping = stopping
         self._decider = Decider(settings.decide, manifest.labels)
         self._pacer = Pacer(source.speed, source.max_silence_us, stopping)
+        self._early = early
+        self._stepping = backend if isinstance(backend, SteppingBackend) else None
+        self._provisional: Provisional | None = None
+        """The one of the window on its way, if it has one."""
         self._seq = 0
+        self._provisional_seq = 0
         self.totals = Totals()
         self.segment = ""
         """Name of the segment being read."""
@@ -178,6 +196,7 @@ class Pipeline:
             return  # the daemon stops before the window is due
         self._clock.reach(window.t_end_us)
         closed_ns = self._clock.now_ns() if self._clock.kind == "virtual" else due_ns
+        self._provisional = None
         trip = self._travel(window, encoder, closed_ns)
         decision = self._compose(trip)
         self._seq += 1
@@ -193,10 +212,42 @@ class Pipeline:
         if not self._settings.schedule.admits(closed_ns, now_ns()):
             return _Trip(window, closed_ns)
         spikes = encoder.encode(window.events, window.t_start_us, window.t_end_us)
-        encoded_ns = now_ns()
-        inference = self._backend.infer(spikes)
+        trip = _Trip(window, closed_ns, spikes, encoded_ns=now_ns())
+        if self._early is not None and self._stepping is not None:
+            inference = self._stepping.infer_in_steps(
+                spikes, lambda so_far: self._announce(trip, so_far, in_steps=True)
+            )
+            inferred_ns = now_ns()
+        else:
+            inference = self._backend.infer(spikes)
+            inferred_ns = now_ns()
+            self._announce(trip, inference, in_steps=False)
         self.backend_failure = inference.failure
-        return _Trip(window, closed_ns, spikes, encoded_ns, inference, now_ns())
+        return replace(trip, inference=inference, inferred_ns=inferred_ns)
+
+    def _announce(self, trip: _Trip, inference: Inference, *, in_steps: bool) -> None:
+        """Publish what the first spike says, if anybody wants that, and it and the window say anything."""
+        window, spikes = trip.window, trip.spikes
+        if self._early is None or spikes is None or trip.encoded_ns is None:
+            return
+        spiked_ns = self._clock.now_ns()
+        first = anytime.report(inference, self._manifest.labels, speaks=self._decider.speaks(spikes.n_events))
+        if first is None or first.label is None:
+            return
+        self._provisional = Provisional(
+            epoch=self._epoch, seq=self._provisional_seq, decision_seq=self._seq, label=first.label,
+            backend=inference.backend, in_steps=in_steps, model=self._model, source=self.segment,
+            t_us=window.t_end_us, window_index=window.index, events=spikes.n_events, first_spike=first,
+            stamps=ProvisionalStamps(
+                clock=self._clock.kind, closed_ns=trip.closed_ns, encoded_ns=trip.encoded_ns, spiked_ns=spiked_ns,
+                published_ns=self._clock.now_ns(),
+            ),
+        )  # fmt: skip
+        self._provisional_seq += 1
+        try:
+            self._early(self._provisional)
+        except FirstspikeError as error:
+            raise SinkError(error) from error
 
     def _compose(self, trip: _Trip) -> Decision:
         """Judge the window, and say everything about it."""
@@ -212,12 +263,14 @@ class Pipeline:
         status, reasons = self._settings.schedule.status(
             closed_ns=trip.closed_ns, now_ns=published_ns, admitted=inference is not None, faults=faults
         )
-        first_spike = answered.first_spike if answered else None
+        first = anytime.report(
+            answered, self._manifest.labels, speaks=answer.label is not None, window_label=answer.label
+        ) if answered else None  # fmt: skip
         return Decision(
             epoch=self._epoch, seq=self._seq, label=total.label, confidence=total.confidence,
             status=status, reasons=reasons, backend=answered.backend if answered else None,
-            model=f"{self._manifest.name}@{self._manifest.version}", source=self.segment, t_us=window.t_end_us,
-            first_spike_step=int(first_spike.min()) if first_spike is not None else None,
+            model=self._model, source=self.segment, t_us=window.t_end_us,
+            first_spike_step=first.network_step if first else None, first_spike=first,
             window=WindowAnswer(
                 index=window.index, t_start_us=window.t_start_us, t_end_us=window.t_end_us,
                 events=spikes.n_events if spikes else len(window.events), label=answer.label,
@@ -235,7 +288,9 @@ class Pipeline:
         )  # fmt: skip
 
     def _count(self, decision: Decision) -> None:
-        window = decision.window
+        window, provisional = decision.window, self._provisional
+        if provisional is not None:
+            self.totals.add(provisional=1, provisional_differed=int(provisional.label != window.label))
         self.totals.add(
             windows=1, backward=window.backward, late=window.late, overflow=window.overflow, resets=window.resets,
             out_of_bounds=window.out_of_bounds, cropped=window.cropped, **{f"decisions_{decision.status}": 1},

@@ -17,8 +17,8 @@ import zmq
 
 from firstspike import endpoints
 from firstspike.errors import ConfigError, OutputError, UnavailableError
-from firstspike.messages import Decision, Health, Snapshot, encode
-from firstspike.topics import DECISION, HEALTH, TOPICS, Topic
+from firstspike.messages import Decision, Health, Provisional, Snapshot, encode
+from firstspike.topics import DECISION, HEALTH, PROVISIONAL, TOPICS, Topic
 
 log = logging.getLogger(__name__)
 
@@ -83,19 +83,24 @@ class Publisher:
         """Send a decision; its `seq` must be the next one."""
         self._send(DECISION, decision, decision.seq)
 
+    def publish_provisional(self, provisional: Provisional) -> None:
+        """Send a provisional decision; its `seq` must be the next one. A snapshot does not hold it: it is soon over."""
+        self._send(PROVISIONAL, provisional, provisional.seq)
+
     def publish_health(self, make: Callable[[int], Health]) -> None:
         """Send health; `make` gets the `seq` to use."""
         health = make(self._state.next_seq[HEALTH.name])
         self._send(HEALTH, health, health.seq)
 
-    def _send(self, topic: Topic, message: Decision | Health, seq: int) -> None:
+    def _send(self, topic: Topic, message: Decision | Health | Provisional, seq: int) -> None:
         payload = encode(message)
         with self._send_lock:
             # PUB never blocks: a subscriber whose queue is full loses the message and sees the gap.
             self._pub.send_multipart([topic.prefix, payload], zmq.NOBLOCK)
             # One assignment of all that a snapshot shows, so that its parts belong together.
             next_seq = self._state.next_seq | {topic.name: seq + 1}
-            self._state = self._state.model_copy(update={"next_seq": next_seq, topic.name: message})
+            last = {} if isinstance(message, Provisional) else {topic.name: message}
+            self._state = self._state.model_copy(update={"next_seq": next_seq, **last})
             self._take_subscription()
 
     def _take_subscription(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from firstspike.messages import Decision, Health
+from firstspike.messages import Decision, Health, Provisional
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,5 +25,6 @@ class Topic:
 
 DECISION = Topic("decision", Decision, "for every window that has events")
 HEALTH = Topic("health", Health, "every publish.health_period_s, and at start, run and stop")
+PROVISIONAL = Topic("provisional", Provisional, "before a decision, if publish.provisional is set")
 
-TOPICS = (DECISION, HEALTH)
+TOPICS = (DECISION, HEALTH, PROVISIONAL)

@@ -116,6 +116,19 @@ class Spikes:
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """A layer's time, in global steps: input phase `start` ≤ t < `end`, and `last`, when whoever is silent must spike.
+
+    An input that spikes at s has the activation `end` − s, an output that spikes at s the activation `last` − s: a
+    spike at `last` is the rectifier's and carries no information.
+    """
+
+    start: int
+    end: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Inference:
     """A back end's answer to one `Spikes`, or why there is none."""
 
@@ -124,6 +137,9 @@ class Inference:
     potential: NDArray[np.int32] | None
     """Shape (classes,): membrane potentials of the output layer at the end of its input phase. None on failure."""
     first_spike: NDArray[np.int32] | None
-    """Shape (classes,): step at which each output neuron fired, counted from the start of inference."""
+    """Shape (classes,): step at which each output neuron fired, counted from the start of inference; `frame.last` for
+    those that only the rectifier made fire. None on failure, and from a back end that has no spikes."""
     failure: str | None = None
     """Why there is no answer; None if there is one."""
+    frame: Frame | None = None
+    """When the output layer works: what `first_spike` is read against (`anytime`). None where there are no spikes."""

@@ -3,14 +3,14 @@
 #include <new>
 #include <stdexcept>
 
-#include "network.h"
+#include "arrange.h"
 
 namespace {
 
 constexpr int64_t kMaxElements = 1 << 24;      // neurons of a layer
 constexpr int64_t kMaxWeights = 1 << 30;       // padded
 constexpr int64_t kPotentialLimit = 1 << 23;   // Loihi's 24 bits; int32 arithmetic has room to spare
-constexpr int kMaxLast = 0xffff;               // activations are uint16
+constexpr int kMaxLast = 0xffff;               // a wide network's activations are uint16
 
 struct Refused : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -115,7 +115,7 @@ void add_weighted(fs_network &network, Layer layer, const int8_t *weights, const
   set_frame(network, layer);
   layer.last = layer.end + layer.steps;
   require(layer.last <= kMaxLast, "the network takes too many steps");
-  layer.lanes = (outputs + kLanes - 1) / kLanes * kLanes;
+  layer.lanes = outputs <= kLanes / 2 ? kLanes / 2 : (outputs + kLanes - 1) / kLanes * kLanes;
   const int64_t kernel = int64_t{layer.kernel_y} * layer.kernel_x;
   require(kernel <= kMaxWeights / layer.in.channels && kernel * layer.in.channels <= kMaxWeights / layer.lanes,
           "it has too many weights");
@@ -135,7 +135,6 @@ void add_weighted(fs_network &network, Layer layer, const int8_t *weights, const
   const int earliest_input = earliest_spike(network);
   layer.greatest_input = layer.end - earliest_input;
   layer.earliest_output = check_potential(network, layer, earliest_input);
-  layer.activations.resize(static_cast<size_t>(layer.out.size()));
   network.layers.push_back(std::move(layer));
 }
 
@@ -200,8 +199,7 @@ int fs_network_add_maxpool(fs_network *network, int kernel_height, int kernel_wi
     layer.out = {layer.in.channels, outputs_along(layer.in.height, kernel_height, stride_y, 0),
                  outputs_along(layer.in.width, kernel_width, stride_x, 0)};
     set_frame(*network, layer);
-    layer.activations.resize(static_cast<size_t>(layer.out.size()));
-    network->layers.push_back(std::move(layer));
+      network->layers.push_back(std::move(layer));
   });
 }
 
@@ -212,39 +210,14 @@ int fs_network_add_flatten(fs_network *network) {
     layer.in = shape_at_end(*network);
     layer.out = {static_cast<int>(layer.in.size()), 1, 1};
     set_frame(*network, layer);
-    layer.activations.resize(static_cast<size_t>(layer.out.size()));
-    network->layers.push_back(std::move(layer));
+      network->layers.push_back(std::move(layer));
   });
 }
 
 int fs_network_finish(fs_network *network) {
   return guarded(network, [&] {
     require(!network->layers.empty() && network->layers.back().steps > 0, "the last layer must be weighted");
-    size_t events = 0, pixels = 0, rows = 0, row_lanes = 0, steps = 0;
-    for (const Layer &layer : network->layers) {
-      if (layer.steps == 0) continue;
-      events = std::max(events, static_cast<size_t>(layer.in.size()));
-      pixels = std::max(pixels, static_cast<size_t>(layer.in.height) * (static_cast<size_t>(layer.in.width) + 1));
-      rows = std::max(rows, static_cast<size_t>(layer.in.height));
-      row_lanes = std::max(row_lanes, static_cast<size_t>(layer.out.width) * static_cast<size_t>(layer.lanes));
-      steps = std::max(steps, static_cast<size_t>(layer.greatest_input));
-    }
-    network->input_activations.resize(static_cast<size_t>(network->input.size()));
-    network->scratch.row_start.resize(std::max(pixels, rows + 1));
-    if (!network->quartz) {
-      network->scratch.events.resize(events);
-    } else {
-      network->scratch.spikes.resize(events);
-      network->scratch.by_time.resize(events);
-      network->scratch.histogram.resize(steps + 2);
-      network->scratch.cursor.resize(rows + 1);
-      network->scratch.current.resize(row_lanes);
-      network->scratch.potential.resize(row_lanes);
-      network->scratch.fired.resize(row_lanes);
-    }
-    const Layer &last = network->layers.back();
-    network->outputs.resize(static_cast<size_t>(last.out.height) * static_cast<size_t>(last.out.width) *
-                            static_cast<size_t>(last.lanes));
+    arrange(*network);
     network->finished = true;
   });
 }

@@ -9,10 +9,9 @@
 
 #define FS_DECLARE_KERNELS(arch)                                                             \
   namespace arch {                                                                           \
-  bool read_times(const uint8_t *times, const Shape &shape, int steps, uint16_t *output);    \
-  void run_maxpool(const Layer &layer, const uint16_t *input, uint16_t *output);             \
-  void run_gated(const Layer &layer, Scratch &scratch, const uint16_t *input, uint16_t *output, int32_t *potentials);  \
-  void run_quartz(const Layer &layer, Scratch &scratch, const uint16_t *input, uint16_t *output, int32_t *potentials); \
+  bool read_times(const uint8_t *times, const Shape &shape, int steps, Plane &output);           \
+  void run_maxpool(Layer &layer);                                                             \
+  void run_weighted(Layer &layer, bool quartz, bool pooled, Scratch &scratch, Plane &output, int32_t *potentials);      \
   bool place(const Geometry &geometry, const fs_event *events, int n, int32_t *index, int64_t *outside);               \
   bool within(const fs_event *events, int n, int64_t from, uint64_t span);                                             \
   void finish_counts(uint8_t *times, int64_t size, int steps, int count_scale);                                        \
@@ -23,13 +22,13 @@ FS_DECLARE_KERNELS(x86_64_v3)
 FS_DECLARE_KERNELS(x86_64_v4)
 
 struct Kernels {
-  // (channels, height, width) times to (height, width, channels) activations; false if a time is after the last step.
+  // (channels, height, width) times to activations; false if a time is after the last step.
   decltype(&portable::read_times) read_times;
   // The first spike of each patch: the greatest activation.
   decltype(&portable::run_maxpool) run_maxpool;
-  // A convolution of gated or quartz neurons: activations, and where `potentials` is not null, [height][width][lanes].
-  decltype(&portable::run_gated) run_gated;
-  decltype(&portable::run_quartz) run_quartz;
+  // A convolution of gated or quartz neurons: activations, after the 2×2 pooling if `pooled`, and where `potentials` is
+  // not null, [height][width][lanes].
+  decltype(&portable::run_weighted) run_weighted;
 };
 
 struct EncodeKernels {
@@ -44,7 +43,8 @@ struct EncodeKernels {
 // The level to use for one that was asked for (FS_KERNELS_BEST among them), or -1 where this build or machine has none.
 inline int kernels_level(int level) {
 #if defined(__x86_64__)
-  const bool v3 = __builtin_cpu_supports("x86-64-v3"), v4 = __builtin_cpu_supports("x86-64-v4");
+  const bool v3 = __builtin_cpu_supports("x86-64-v3");
+  const bool v4 = __builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni");
 #else
   const bool v3 = false, v4 = false;
 #endif

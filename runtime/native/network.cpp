@@ -1,21 +1,45 @@
 // Running a network: the input's times to activations, layer after layer, and back to times.
 #include "kernels.h"
+#include "wide.h"
 
 namespace {
 
-#define FS_NETWORK_KERNELS(arch) {arch::read_times, arch::run_maxpool, arch::run_gated, arch::run_quartz}
+#define FS_NETWORK_KERNELS(arch) {arch::read_times, arch::run_maxpool, arch::run_weighted}
 constexpr Kernels kTables[] = FS_TABLES(FS_NETWORK_KERNELS);
 
-// (height, width, channels) to (channels, height, width).
-template <typename From, typename To, typename Convert>
-void planes(const Shape &shape, int stride, const From *from, To *to, Convert convert) {
-  const int64_t pixels = int64_t{shape.height} * shape.width;
+// A plane's activations, by (channel, height, width).
+template <typename To, typename Convert>
+void each(const Plane &plane, const Shape &shape, To *to, Convert convert) {
   for (int c = 0; c < shape.channels; ++c)
-    for (int64_t i = 0; i < pixels; ++i) *to++ = convert(from[i * stride + c]);
+    for (int y = 0; y < shape.height; ++y) {
+      const uint8_t *row = plane.bytes.data() + plane.origin + y * plane.row + c;
+      for (int x = 0; x < shape.width; ++x) *to++ = convert(row[int64_t{x} * shape.channels]);
+    }
 }
 
-void write_steps(const Shape &shape, int last, const uint16_t *activations, int32_t *steps) {
-  planes(shape, shape.channels, activations, steps, [last](uint16_t a) { return last - a; });
+void run(fs_network &network, const Kernels &kernels, int32_t *first_spike, int32_t *trace) {
+  const bool every = trace != nullptr;
+  for (size_t i = 0; i < network.layers.size(); ++i) {
+    Layer &layer = network.layers[i];
+    if (layer.kind == Kind::conv) {
+      const bool pooled = layer.pooled && !every;
+      int32_t *potentials = i + 1 == network.layers.size() ? network.outputs.data() : nullptr;
+      Plane &output = pooled ? network.layers[i + 1].output : layer.output;
+      kernels.run_weighted(layer, network.quartz, pooled, network.scratch, output, potentials);
+      i += pooled;
+    } else if (layer.kind == Kind::maxpool) {
+      kernels.run_maxpool(layer);
+    } else if (!layer.skipped) {
+      each(*layer.input, layer.in, layer.output.bytes.data() + layer.output.origin, [](uint8_t a) { return a; });
+    }
+    if (every) {
+      const Plane &plane = layer.skipped ? *layer.input : layer.output;
+      each(plane, layer.skipped ? layer.in : layer.out, trace, [&](uint8_t a) { return layer.last - a; });
+      trace += layer.out.size();
+    }
+  }
+  const Layer &last = network.layers.back();
+  each(last.output, last.out, first_spike, [&](uint8_t a) { return last.last - a; });
 }
 
 }  // namespace
@@ -38,27 +62,17 @@ extern "C" int fs_network_run(fs_network *network, const uint8_t *times, int32_t
     return FS_REFUSED;
   }
   const Kernels &kernels = *network->kernels;
-  if (!kernels.read_times(times, network->input, network->input_steps, network->input_activations.data())) {
+  const bool read = network->wide ? wide::run(*network, times, first_spike, trace)
+                                  : kernels.read_times(times, network->input, network->input_steps, network->input_plane);
+  if (!read) {
     network->error = "an input spike comes after the input's last step";
     return FS_REFUSED;
   }
-  const uint16_t *data = network->input_activations.data();
-  for (Layer &layer : network->layers) {
-    int32_t *potentials = &layer == &network->layers.back() ? network->outputs.data() : nullptr;
-    uint16_t *output = layer.activations.data();
-    if (layer.kind == Kind::maxpool) kernels.run_maxpool(layer, data, output);
-    else if (layer.kind == Kind::flatten && !layer.skipped)
-      planes(layer.in, layer.in.channels, data, output, [](uint16_t a) { return a; });
-    else if (layer.kind == Kind::conv)
-      (network->quartz ? kernels.run_quartz : kernels.run_gated)(layer, network->scratch, data, output, potentials);
-    if (!layer.skipped) data = output;
-    if (trace != nullptr) {
-      write_steps(layer.skipped ? layer.in : layer.out, layer.last, data, trace);
-      trace += layer.out.size();
-    }
-  }
+  if (!network->wide) run(*network, kernels, first_spike, trace);
   const Layer &last = network->layers.back();
-  planes(last.out, last.lanes, network->outputs.data(), potential, [](int32_t u) { return u; });
-  write_steps(last.out, last.last, data, first_spike);
+  const int64_t pixels = int64_t{last.out.height} * last.out.width;
+  for (int c = 0; c < last.out.channels; ++c)
+    for (int64_t i = 0; i < pixels; ++i)
+      *potential++ = network->outputs[static_cast<size_t>(i * last.lanes + c)];
   return FS_OK;
 }

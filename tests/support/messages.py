@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from firstspike.messages import Counters, Decision, Evidence, Health, Stamps, WindowAnswer
+from firstspike.messages import (
+    Counters,
+    Decision,
+    Evidence,
+    FirstSpike,
+    Health,
+    Provisional,
+    ProvisionalStamps,
+    Stamps,
+    WindowAnswer,
+)
+
+
+def spike(step=9, known=None, label="3", candidates=None, agrees=True):
+    """A first spike of a network of 24 steps whose output layer has the last 16; `step` None is a silent one."""
+    network = None if step is None else step + 8
+    return FirstSpike(
+        step=step, network_step=network, known_step=network if known is None else known, frame_steps=16,
+        network_steps=24, label=None if step is None else label,
+        candidates=candidates or ([] if step is None else [label]), agrees=None if step is None else agrees,
+    )  # fmt: skip
 
 
 def decision(seq=0, epoch="e", **changes):
@@ -13,10 +33,21 @@ def decision(seq=0, epoch="e", **changes):
     fields = {
         "epoch": epoch, "seq": seq, "label": "3", "confidence": 0.9, "status": "ok", "reasons": [],
         "backend": "emulator", "model": "m@1", "source": "a.raw", "t_us": 50_000, "first_spike_step": 17,
-        "window": window, "evidence": Evidence(label="3", confidence=0.9, weight=1.0, windows=1),
+        "first_spike": spike(), "window": window,
+        "evidence": Evidence(label="3", confidence=0.9, weight=1.0, windows=1),
         "stamps": Stamps(clock="monotonic", closed_ns=1, encoded_ns=2, inferred_ns=3, published_ns=4),
     }  # fmt: skip
     return Decision(**(fields | changes))
+
+
+def provisional(seq=0, epoch="e", **changes):
+    fields = {
+        "epoch": epoch, "seq": seq, "decision_seq": seq, "label": "3", "backend": "emulator", "in_steps": False,
+        "model": "m@1", "source": "a.raw", "t_us": 50_000, "window_index": seq, "events": 321,
+        "first_spike": spike(agrees=None),
+        "stamps": ProvisionalStamps(clock="monotonic", closed_ns=1, encoded_ns=2, spiked_ns=3, published_ns=4),
+    }  # fmt: skip
+    return Provisional(**(fields | changes))
 
 
 def health(seq=0, epoch="e", state="running"):

@@ -84,6 +84,13 @@ def test_evaluate(tmp_path):
     assert list(report["failed"]) == [str(tmp_path / "1" / "c.raw")]
     assert sum(sum(row.values()) for row in report["confusion"].values()) == 2
     assert report["latency_us"]["p50"] > 0
+    found = report["first_spike"]
+    assert (found["windows"], found["membrane_accuracy"]) == (report["windows"], report["window_accuracy"])
+    assert (found["accuracy"], found["agreement"]) == (report["window_accuracy"], 1.0)  # its neurons are gated
+    assert found["known_step"]["of"] - 8 <= found["known_step"]["mean"] < found["known_step"]["of"]  # in its readout
+    told = firstspike("evaluate", tmp_path, "--model", MODEL).stdout
+    assert "by their first output spike" in told
+    assert "agrees with the membrane in 100.00%" in told
 
 
 def test_the_daemon_publishes_what_a_subscriber_receives(recording, tmp_path):
@@ -103,6 +110,33 @@ def test_the_daemon_publishes_what_a_subscriber_receives(recording, tmp_path):
     assert decisions == [json.loads(line) for line in replayed.splitlines()]
     assert received[-1]["state"] == "stopping"
     assert received[-1]["counters"]["windows"] == len(decisions)
+
+
+def test_watch_shows_provisional_decisions_before_the_decisions_that_they_leave_as_they_are(recording, tmp_path):
+    endpoint = f"ipc://{tmp_path}/p"
+    settings = (
+        "source.kind=recording", f'source.recording.paths=["{recording}"]', f"publish.endpoint={endpoint}",
+        "publish.wait_for_subscriber_s=20", "source.recording.speed=max", "clock.kind=virtual",
+        "publish.provisional=true",
+    )  # fmt: skip
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    with started("run", "--config", CONFIG, *arguments, stderr=subprocess.PIPE) as daemon:
+        watch = firstspike("watch", endpoint, "--until-stop", "--json", "--timeout", "30")
+        _, log = daemon.communicate(timeout=20)
+    assert (daemon.returncode, watch.returncode) == (0, 0), log
+    received = [json.loads(line) for line in watch.stdout.splitlines()]
+    messages = [message for message in received if not message["schema"].startswith("firstspike.health/")]
+    decisions = [message for message in messages if message["schema"] == "firstspike.decision/1"]
+    replayed = firstspike("replay", recording, "--json", "--speed", "max").stdout
+    assert decisions == [json.loads(line) for line in replayed.splitlines()]
+    early = {message["decision_seq"]: number for number, message in enumerate(messages) if "decision_seq" in message}
+    assert len(early) == received[-1]["counters"]["provisional"] > 5
+    for seq, number in early.items():
+        assert messages[number + 1]["seq"] == seq
+        assert messages[number + 1]["window"]["label"] == messages[number]["label"]
+    lines = firstspike("replay", recording, "--speed", "max", "--set", "publish.provisional=true").stdout.splitlines()
+    assert sum("provisional: spike at step" in line for line in lines) == len(early)
+    assert len(lines) == len(messages)
 
 
 def test_the_reference_configuration_runs_as_it_is(tmp_path):

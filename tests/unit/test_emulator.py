@@ -69,25 +69,113 @@ def test_a_network_of_lenets_size_with_all_kernels(neuron, kernels):
             assert 0.02 < silent < 0.98  # the network is a test of something: neither dead nor all active
 
 
-@settings(deadline=None, max_examples=40)
-@given(cases())
-def test_portable_kernels(case):
-    assert_equal(*case, kernels="portable")
+@pytest.mark.parametrize("kernels", ["portable", "x86-64-v3"])
+def test_all_kernels(kernels):
+    @settings(deadline=None, max_examples=60)
+    @given(cases())
+    def check(case):
+        assert_equal(*case, kernels=kernels)
+
+    if not available(kernels):
+        pytest.skip(f"this machine has no {kernels}")
+    check()
 
 
+def available(kernels):
+    try:
+        Emulator(lenet("gated"), kernels)
+    except UnavailableError:
+        return False
+    return True
+
+
+def test_a_million_neurons():
+    """Whole networks of LeNet's size: 200 inputs against the closed form, 36 step by step, on every density."""
+    random, compared = np.random.default_rng(11), 0
+    gated, quartz = lenet("gated"), lenet("quartz")
+    emulated, early = Emulator(gated), Emulator(quartz)
+    for number in range(200):
+        silent = random.random((1, 28, 28)) < random.random()
+        times = np.where(silent, 16, random.integers(0, 17, (1, 28, 28))).astype(np.uint8)
+        pairs = [(emulated.trace(times), definition.closed_form(gated, times))]
+        if number % 6 == 0:
+            pairs.append((early.trace(times), definition.run(quartz, times)))
+        for actual, expected in pairs:
+            np.testing.assert_array_equal(actual.potential, expected.potential)
+            for have, want in zip(actual.spike_steps, expected.spike_steps, strict=True):
+                np.testing.assert_array_equal(have, want)
+                compared += want.size
+    assert compared > 1_000_000
+
+
+@pytest.mark.parametrize("kernels", ["portable", "x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize("neuron", ["gated", "quartz"])
+@pytest.mark.parametrize("steps", [127, 128, 255])
+def test_activations_up_to_a_byte(neuron, kernels, steps):
+    """Products of bytes meet what 16 bits can hold; weights at both ends of their range."""
+    if not available(kernels):
+        pytest.skip(f"this machine has no {kernels}")
+    random = np.random.default_rng(steps)
+    weights = random.choice(np.array([-128, 127], np.int8), (9, 2, 3, 3))
+    layer = Conv(weights, np.zeros(9, np.int16), ONE, ONE, Readout(steps, 9000, 4500))
+    head = Dense(random.choice(np.array([-128, 127], np.int8), (2, 225)), np.zeros(2, np.int16), Readout(4, 2, 1))
+    network = Network(neuron, (2, 5, 5), steps, (layer, Flatten(), head))
+    for density in (0.3, 1.0):
+        times = random.choice(np.array([0, 0, 1], np.uint8), (2, 5, 5))
+        assert_equal(network, np.where(random.random((2, 5, 5)) < density, times, steps).astype(np.uint8), kernels)
+
+
+def test_early_spikes_beyond_a_byte():
+    """Many long frames: an early spike can stand more than 255 steps before the end, which other code runs."""
+    random = np.random.default_rng(2)
+    weights = random.integers(-20, 120, (3, 1, 2, 2)).astype(np.int8)
+    layers = [Conv(weights, np.full(3, 3, np.int16), ONE, ONE, Readout(90, 60, 9)), MaxPool((2, 2), ONE), Flatten()]
+    for inputs in (27, 9, 9, 9):
+        weights = random.integers(-20, 120, (9, inputs)).astype(np.int8)
+        layers.append(Dense(weights, random.integers(-9, 10, 9).astype(np.int16), Readout(90, 60, 9)))
+    network = Network("quartz", (1, 3, 3), 100, tuple(layers))
+    result = assert_equal(network, random.integers(0, 30, (1, 3, 3)).astype(np.uint8))
+    leads = [frame.last - spikes.min() for frame, spikes in zip(network.frames(), result.spike_steps, strict=True)]
+    assert max(leads) > 255
+    assert_equal(network, np.full((1, 3, 3), 100, np.uint8))
+
+
+@pytest.mark.parametrize("kernels", ["portable", "x86-64-v3", "x86-64-v4"])
 @pytest.mark.parametrize("neuron", ["gated", "quartz"])
 @pytest.mark.parametrize(
     ("height", "stride", "padding"), [(9, (2, 2), (1, 1)), (8, (3, 2), (2, 0)), (3, (1, 1), (2, 2))]
 )
-@pytest.mark.parametrize("outputs", [1, 16, 47, 64, 65, 130])
-def test_convolutions_of_every_block_of_lanes(neuron, height, stride, padding, outputs):
+@pytest.mark.parametrize("outputs", [1, 8, 16, 47, 65, 130])
+def test_convolutions_of_every_block_of_lanes(neuron, height, stride, padding, outputs, kernels):
+    if not available(kernels):
+        pytest.skip(f"this machine has no {kernels}")
     random = np.random.default_rng(outputs)
     weights = random.integers(-127, 128, (outputs, 3, 3, 3)).astype(np.int8)
     layer = Conv(weights, random.integers(-99, 100, outputs).astype(np.int16), stride, padding, Readout(11, 170, 85))
     pixels = int(np.prod(Network(neuron, (3, height, height + 1), 7, (layer,)).shapes()[0]))
     head = Dense(np.ones((2, pixels), np.int8), np.zeros(2, np.int16), Readout(4, 2, 1))
     network = Network(neuron, (3, height, height + 1), 7, (layer, MaxPool(ONE, ONE), Flatten(), head))
-    assert_equal(network, random.integers(0, 8, network.input_shape).astype(np.uint8))
+    for density in (0.05, 1):
+        times = random.integers(0, 8, network.input_shape)
+        assert_equal(network, np.where(random.random(times.shape) < density, times, 7).astype(np.uint8), kernels)
+
+
+@pytest.mark.parametrize("neuron", ["gated", "quartz"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 40])
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (7, 9), (4, 5)])
+def test_pooling_after_a_convolution_at_every_density(neuron, channels, height, width):
+    """2×2 pooling is computed together with the convolution before it, and silent fields and groups are skipped."""
+    random = np.random.default_rng(channels)
+    conv = Conv(
+        random.integers(-60, 100, (33, channels, 3, 3)).astype(np.int8), random.integers(-99, 100, 33).astype(np.int16),
+        ONE, ONE, Readout(9, 90 * channels, 45),
+    )  # fmt: skip
+    pixels = 33 * (height // 2) * (width // 2)
+    head = Dense(random.integers(-9, 10, (2, pixels)).astype(np.int8), np.zeros(2, np.int16), Readout(4, 2, 1))
+    network = Network(neuron, (channels, height, width), 12, (conv, MaxPool((2, 2), (2, 2)), Flatten(), head))
+    for density in (0, 0.01, 0.05, 0.3, 1):
+        times = random.integers(0, 13, network.input_shape)
+        assert_equal(network, np.where(random.random(times.shape) < density, times, 12).astype(np.uint8))
 
 
 def test_early_spikes_run_ahead_of_the_frames_of_deeper_layers():

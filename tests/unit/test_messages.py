@@ -7,17 +7,17 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.messages import decision, health
+from tests.support.messages import decision, health, provisional
 
 from firstspike.cli.schemas import schemas
 from firstspike.errors import DataError
-from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Health, Snapshot, decode, encode
+from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Health, Provisional, Snapshot, decode, encode
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_a_message_survives_the_wire_and_its_bytes_are_stable():
-    for message in (decision(), health()):
+    for message in (decision(), health(), provisional()):
         assert decode(encode(message), type(message)) == message
     assert encode(decision()) == encode(decision())
     assert msgpack.unpackb(encode(decision()))["schema"] == "firstspike.decision/1"
@@ -28,6 +28,12 @@ def test_unknown_fields_are_for_newer_readers():
     assert decode(raw, Decision) == decision()
 
 
+def test_a_decision_from_before_there_was_a_first_spike_can_be_read():
+    plain = msgpack.unpackb(encode(decision()))
+    del plain["first_spike"]
+    assert decode(msgpack.packb(plain), Decision) == decision(first_spike=None)
+
+
 def test_another_schema_version_is_refused():
     raw = msgpack.packb(msgpack.unpackb(encode(decision())) | {"schema": "firstspike.decision/2"})
     with pytest.raises(DataError, match="schema"):
@@ -36,7 +42,7 @@ def test_another_schema_version_is_refused():
 
 @given(st.binary(max_size=300))
 def test_garbage_is_a_data_error(raw):
-    for model in (Decision, Health, Snapshot):
+    for model in (Decision, Health, Provisional, Snapshot):
         with pytest.raises(DataError):
             decode(raw, model)
 

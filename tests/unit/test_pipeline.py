@@ -14,7 +14,7 @@ from firstspike.messages import encode
 from firstspike.pipeline import Pipeline, Settings
 from firstspike.schedule import Schedule
 from firstspike.sources import Segment
-from firstspike.types import EVENT, Inference, RecordingInfo, RecordingStats
+from firstspike.types import EVENT, Frame, Inference, RecordingInfo, RecordingStats
 
 MANIFEST = Manifest(
     schema="firstspike.bundle/1", name="m", version="1", labels=["a", "b"],
@@ -68,7 +68,7 @@ class FakeBackend:
         self.calls += 1
         if self.calls in self.failures:
             return Inference(self.name, None, None, "the fake failed")
-        return Inference(self.name, np.array([9, 0], np.int32), np.array([5, 8], np.int32))
+        return Inference(self.name, np.array([9, 0], np.int32), np.array([5, 8], np.int32), frame=Frame(0, 4, 8))
 
     def close(self):
         pass

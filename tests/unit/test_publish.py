@@ -7,7 +7,7 @@ import time
 
 import pytest
 import zmq
-from tests.support.messages import decision, health
+from tests.support.messages import decision, health, provisional
 
 from firstspike import endpoints
 from firstspike.client import Subscriber
@@ -43,7 +43,31 @@ def test_a_subscriber_receives_decisions_and_health_in_order(publisher, endpoint
             publisher.publish_decision(message)
         publisher.publish_health(lambda seq: health(seq))
         assert [subscriber.receive(5) for _ in range(6)] == [*sent, health()]
-        assert subscriber.lost == {"decision": 0, "health": 0}
+        assert subscriber.lost == {"decision": 0, "health": 0, "provisional": 0}
+
+
+def test_a_provisional_decision_comes_before_its_decision_and_only_to_those_who_ask(publisher, endpoint):
+    with join(publisher, endpoint, topics=TOPICS) as all_of_it, join(publisher, endpoint) as decisions:
+        time.sleep(0.1)  # every subscription
+        for seq in range(3):
+            publisher.publish_provisional(provisional(seq))
+            publisher.publish_decision(decision(seq))
+        expected = [message for seq in range(3) for message in (provisional(seq), decision(seq))]
+        assert [all_of_it.receive(5) for _ in range(6)] == expected
+        assert [decisions.receive(5) for _ in range(3)] == [decision(seq) for seq in range(3)]
+        assert decisions.receive(0.2) is None
+        assert (decisions.malformed, decisions.lost["decision"]) == (0, 0)
+
+
+def test_lost_provisional_decisions_are_counted_apart_and_a_snapshot_holds_none(publisher, endpoint):
+    with join(publisher, endpoint, topics=TOPICS) as subscriber:
+        time.sleep(0.1)
+        for message in (provisional(0), provisional(4)):
+            publisher.publish_provisional(message)
+            assert subscriber.receive(5) == message
+        assert subscriber.lost == {"decision": 0, "health": 0, "provisional": 3}
+        snapshot = subscriber.snapshot()
+        assert (snapshot.decision, snapshot.next_seq["provisional"], snapshot.next_seq["decision"]) == (None, 5, 0)
 
 
 def test_losses_and_restarts_are_counted(publisher, endpoint):
@@ -78,7 +102,7 @@ def test_the_snapshot_has_the_state(publisher, endpoint):
         publisher.publish_health(lambda seq: health(seq))
         snapshot = subscriber.snapshot()
         assert (snapshot.decision, snapshot.health) == (decision(7), health())
-        assert snapshot.next_seq == {"decision": 8, "health": 1}
+        assert snapshot.next_seq == {"decision": 8, "health": 1, "provisional": 0}
 
 
 def test_nobody_there(endpoint):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.support.onnx_nets import Net, nets
+from tests.support.program import ROOT, complained, firstspike
 from tests.unit.test_rate import cases
 
 from firstspike.cli import main
@@ -247,3 +248,39 @@ def test_a_sweep_leaves_out_what_cannot_be_made(tmp_path):
     assert "gated, 1 steps" in found.refused[0]
     with pytest.raises(DataError, match="no conversion could be made; the first: gated"):
         sweep(steep, x, data, grid[:1], Options(8, bits=3), lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """A rate-coded bundle for recordings of 34×34, of a network with random weights."""
+    folder = tmp_path_factory.mktemp("rate")
+    net = Net((2, 34, 34), 5).conv(3, (5, 5), (3, 3)).relu().flatten().dense(4)
+    rng = np.random.default_rng(6)
+    np.savez(folder / "x.npz", x=(rng.integers(0, 9, (20, 2, 34, 34)) / 8).astype(np.float32))
+    argv = ["convert", str(net.save(folder / "n.onnx")), "--calibration", str(folder / "x.npz"), "--coding", "rate"]
+    assert main([*argv, "--steps", "20", "--percentile", "99", "--count-scale", "8", "--out", str(folder / "b")]) == 0
+    return folder / "b"
+
+
+def test_a_bundle_replays_and_evaluates(bundle, tmp_path):
+    recording = ROOT / "tests" / "replay" / "cases" / "drawn-digits" / "recording.aedat4"
+    runs = [firstspike("replay", recording, "--model", bundle, "--speed", "max", "--json") for _ in range(2)]
+    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
+    assert runs[0].stdout == runs[1].stdout
+    decisions = [json.loads(line) for line in runs[0].stdout.splitlines()]
+    assert {one["backend"] for one in decisions} == {"emulator"}
+    assert {one["label"] for one in decisions} <= {"0", "1", "2", "3", None}
+    steps = [one["first_spike_step"] for one in decisions if one["first_spike_step"] is not None]
+    assert steps
+    assert max(steps) < 20
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "one.aedat4").write_bytes(recording.read_bytes())
+    found = firstspike("evaluate", tmp_path, "--model", bundle, "--json")
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["n"] == 1
+
+
+def test_the_definitions_back_end_refuses_it(bundle):
+    recording = ROOT / "tests" / "replay" / "cases" / "drawn-digits" / "recording.aedat4"
+    done = firstspike("replay", recording, "--model", bundle, "--speed", "max", "--set", "backend.kind=definition")
+    complained(done, os.EX_CONFIG, "network.npz", "numbers of spikes", "emulator")

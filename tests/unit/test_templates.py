@@ -37,7 +37,7 @@ def test_noise_through_an_absent_back_end():
 
 def test_only_finished_files_can_be_named():
     assert plugins.names("sources") == ["recording", "simulated"]
-    assert plugins.names("backends") == ["emulator"]
+    assert plugins.names("backends") == ["definition", "emulator"]
 
 
 def test_the_noise_is_sorted():

@@ -5,7 +5,8 @@ A back end module offers `Options` (the keys of `[backend.<kind>]`) and `create(
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -23,6 +24,19 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of what it holds."""
+
+
+@runtime_checkable
+class SteppingBackend(Backend, Protocol):
+    """A back end that runs step by step, and so can tell of the first output spike before it has finished."""
+
+    def infer_in_steps(self, spikes: Spikes, early: Callable[[Inference], None]) -> Inference:
+        """As `infer`, and call `early` at most once, as soon as the class of the first spike is known.
+
+        What `early` gets has `frame.last` for the neurons that have not spiked yet, and potentials that are complete
+        from `frame.end` on: those before say nothing, and nothing is asked of them (`anytime`). It returns quickly;
+        what it raises ends the run and must be let through.
+        """
 
 
 class BackendModule(Protocol):

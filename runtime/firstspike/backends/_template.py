@@ -32,8 +32,9 @@ class AbsentBackend:
     def infer(self, spikes: Spikes) -> Inference:
         """Answer one window.
 
-        Potentials are int32 of shape (classes,), in the order of the manifest's labels. A failure is a value with its
-        reason: never an exception, and never zeros.
+        Potentials are int32 of shape (classes,), in the order of the manifest's labels. A back end that has spikes says
+        with them when its output layer works (`frame=`). A failure is a value with its reason: never an exception, and
+        never zeros.
         """
         del spikes
         return Inference(self.name, potential=None, first_spike=None, failure=self._reason)

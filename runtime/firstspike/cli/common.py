@@ -10,7 +10,7 @@ from pathlib import Path
 
 from firstspike.config import Loaded, load
 from firstspike.config_layers import Layers, read_layers
-from firstspike.messages import Counters, Decision
+from firstspike.messages import Counters, Decision, Provisional
 
 DEFAULT_MODEL = "nmnist"
 BAR = 20
@@ -82,6 +82,21 @@ def describe(decision: Decision) -> str:
         line += f" {(stamps.published_ns - stamps.closed_ns) / 1e6:7.2f} ms"
     if decision.status != "ok":
         line += f"  {decision.status}: {'; '.join(decision.reasons)}"
+    return line
+
+
+def describe_provisional(provisional: Provisional) -> str:
+    """A provisional decision as a line for a person; the decision's own line follows."""
+    first, stamps = provisional.first_spike, provisional.stamps
+    line = (
+        f"{provisional.t_us / 1e6:9.3f} s {provisional.label:>12} provisional: spike at step {first.network_step} of "
+        f"{first.network_steps}"
+    )
+    if len(first.candidates) > 1:
+        line += f", known at {first.known_step}, a tie of {', '.join(first.candidates[:5])}"
+        line += ", …" if len(first.candidates) > 5 else ""
+    if stamps.clock == "monotonic":
+        line += f" {(stamps.published_ns - stamps.closed_ns) / 1e6:7.2f} ms"
     return line
 
 

@@ -85,6 +85,26 @@ def _number(path: str) -> int | None:
     return int(stem) if stem.isdecimal() else None
 
 
+def _print_first_spike(found: dict[str, Any]) -> None:
+    emit(
+        f"spikes     {found['accuracy']:7.2%} of {found['windows']} windows right by their first output spike, "
+        f"{found['membrane_accuracy']:.2%} by the membrane"
+    )
+    emit(
+        f"           ties {found['ties']:.2%}, decided by the membrane (by the lowest index: "
+        f"{found['accuracy_ties_by_index']:.2%} right), silent {found['silent']:.2%}"
+    )
+    if found["known_step"] is None:
+        return
+    emit(f"           agrees with the membrane in {found['agreement']:.2%} of those that spiked")
+    for name, key in (("known at network step", "known_step"), ("spike at step of the output layer", "step")):
+        spread = found[key]
+        emit(
+            f"           {name} {spread['mean']:.1f} of {spread['of']} on average, p50 {spread['p50']:g}, "
+            f"p90 {spread['p90']:g}"
+        )
+
+
 def _print(report: dict[str, Any], labels: list[str]) -> None:
     if report["accuracy"] is None:
         emit("no recording could be read")
@@ -92,6 +112,8 @@ def _print(report: dict[str, Any], labels: list[str]) -> None:
         emit(f"recordings {report['accuracy']:7.2%} of {report['n']} right, {report['abstained']} abstained")
     if report["window_accuracy"] is not None:
         emit(f"windows    {report['window_accuracy']:7.2%} of {report['windows']} right (those with enough events)")
+    if report["first_spike"]:
+        _print_first_spike(report["first_spike"])
     if report["latency_us"]:
         emit("latency    " + ", ".join(f"{name} {value:g} µs" for name, value in report["latency_us"].items()))
     columns = [*labels, ABSTAINED]

@@ -11,12 +11,13 @@ from firstspike.cli.common import (
     add_config_arguments,
     apply_settings,
     describe,
+    describe_provisional,
     describe_totals,
     layers_for_files,
     stop_on_signal,
 )
 from firstspike.cli.output import emit, emit_json, say
-from firstspike.messages import Decision, to_plain
+from firstspike.messages import Decision, Provisional, to_plain
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -84,16 +85,16 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         say(HEADER)
 
-    def show(decision: Decision) -> None:
+    def show(message: Decision | Provisional) -> None:
         if args.json:
-            emit_json(to_plain(decision))
+            emit_json(to_plain(message))
         else:
-            emit(describe(decision))
+            emit(describe(message) if isinstance(message, Decision) else describe_provisional(message))
 
     if args.publish is not None:
         pipeline = daemon.run(loaded, stopping, show)
     else:
-        with daemon.rooms(loaded, show, stopping.is_set) as made:
+        with daemon.rooms(loaded, show, stopping.is_set, early=show) as made:
             made.pipeline.run()
         pipeline = made.pipeline
     if not args.json:

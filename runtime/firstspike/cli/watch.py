@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 from firstspike import endpoints
-from firstspike.cli.common import HEADER, describe, describe_totals, stop_on_signal
+from firstspike.cli.common import HEADER, describe, describe_provisional, describe_totals, stop_on_signal
 from firstspike.cli.output import emit, emit_json, say
 from firstspike.client import Message, Subscriber
 from firstspike.errors import UnavailableError
-from firstspike.messages import Decision, to_plain
+from firstspike.messages import Decision, Health, Provisional, to_plain
 from firstspike.topics import TOPICS
 
 POLL_S = 0.2
@@ -24,7 +24,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "yet, and stays when one restarts.",
     )
     command.add_argument("endpoint", nargs="?", default=endpoints.AUTO, metavar="ENDPOINT", help="default: auto")
-    command.add_argument("--json", action="store_true", help="one JSON object a message, health included")
+    command.add_argument(
+        "--json", action="store_true", help="one JSON object a message, health and provisional ones included"
+    )
     command.add_argument("--until-stop", action="store_true", help="end when the daemon says that it stops")
     command.add_argument("--timeout", type=float, metavar="S", help="end with 69 if nothing comes for this long")
     command.set_defaults(run=run)
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
                 continue
             quiet_s = 0.0
             _show(message, as_json=args.json)
-            if args.until_stop and not isinstance(message, Decision) and message.state == "stopping":
+            if args.until_stop and isinstance(message, Health) and message.state == "stopping":
                 if not args.json:
                     say(describe_totals(message.counters))
                 break
@@ -65,5 +67,7 @@ def _show(message: Message, *, as_json: bool) -> None:
         emit_json(to_plain(message))
     elif isinstance(message, Decision):
         emit(describe(message))
+    elif isinstance(message, Provisional):
+        emit(describe_provisional(message))
     elif message.state == "degraded":
         say(f"health: {message.state}: {'; '.join(message.reasons)}")

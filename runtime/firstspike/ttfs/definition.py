@@ -31,6 +31,7 @@ Quartz (Lenz, Orchard, Sheik 2023), Eq. 2–5, with these points, which the pape
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,12 +57,18 @@ class Result:
     """Shape (outputs,): the last layer's spikes, global steps."""
 
 
-def run(network: Network, times: NDArray[np.uint8]) -> Result:
+Watch = Callable[[int, Ints, Ints], None]
+"""Gets a step t, the output layer's spikes up to and with t (a large number for whoever has none), and its potentials
+(final from its `end` on). The arrays go on changing: copy what is to be kept."""
+
+
+def run(network: Network, times: NDArray[np.uint8], watch: Watch | None = None) -> Result:
     """Simulate one inference.
 
     Args:
         network: the network; checked (`limits.check`).
         times: `network.input_shape`, uint8: the step 0..input_steps at which each pixel spikes.
+        watch: called after the spikes of each step, for whoever wants the first before the last.
 
     Raises:
         BundleError: the network is not allowed.
@@ -87,6 +94,8 @@ def run(network: Network, times: NDArray[np.uint8]) -> Result:
             after[(after == _NEVER) & _fires(layer, frame, bounds[number], u, t)] = t
             # The layer before is already at its spikes of step t: [spiked at ≤ t] includes t.
             u += layer.readout.ramp if t >= frame.end else _current(layer, frame, before <= t, t)
+        if watch is not None:
+            watch(t, spikes[-1], answer)
     return _result(spikes[1:], answer)
 
 

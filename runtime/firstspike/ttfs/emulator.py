@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,10 @@ from firstspike.ttfs.limits import check
 from firstspike.ttfs.network import Conv, Dense, Flatten, Layer, MaxPool, Network
 
 _NO_MEMORY = 2
+_UINT8 = np.dtype(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the output layer says; see `definition.Result`."""
 
     potential: NDArray[np.int32]
@@ -61,6 +61,10 @@ class Emulator:
             self._built(self._add(layer))
         self._built(self._lib.fs_network_finish(self._handle))
         self._run = self._lib.fs_network_run
+        # The library writes here, and callers get copies: cheaper than an address for every new array.
+        self._potential = np.empty(self._outputs, np.int32)
+        self._first_spike = np.empty(self._outputs, np.int32)
+        self._written = self._potential.ctypes.data, self._first_spike.ctypes.data
 
     def run(self, times: NDArray[np.uint8]) -> Answer:
         """Run one inference.
@@ -71,7 +75,7 @@ class Emulator:
         Raises:
             DataError: `times` has another shape or dtype, or a spike after the input's last step.
         """
-        return Answer(*self._infer(times, None))
+        return self._infer(times, None)
 
     def trace(self, times: NDArray[np.uint8]) -> Result:
         """Run one inference and return every neuron's spike. Arguments and errors as `run`."""
@@ -81,17 +85,14 @@ class Emulator:
         layers = (part.reshape(shape) for part, shape in zip(np.split(spikes, ends), self._shapes, strict=True))
         return Result(tuple(layers), potential, first_spike)
 
-    def _infer(self, times: NDArray[np.uint8], trace: int | None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        if times.dtype != np.uint8 or times.shape != self._shape:
+    def _infer(self, times: NDArray[np.uint8], trace: int | None) -> Answer:
+        if times.shape != self._shape or (times.dtype is not _UINT8 and times.dtype != _UINT8):
             raise DataError(
                 f"input spikes are {times.dtype} of shape {times.shape}, the network takes uint8 of {self._shape}"
             )
-        if not times.flags.c_contiguous:
-            times = np.ascontiguousarray(times)
-        potential, first_spike = np.empty(self._outputs, np.int32), np.empty(self._outputs, np.int32)
-        if self._run(self._handle, pointer(times), pointer(potential), pointer(first_spike), trace):
+        if self._run(self._handle, pointer(times), *self._written, trace):
             raise DataError(f"{self._error()} ({self.network.input_steps}): encode with the network's number of steps")
-        return potential, first_spike
+        return Answer(self._potential.copy(), self._first_spike.copy())
 
     def _add(self, layer: Layer) -> int:
         lib, handle = self._lib, self._handle

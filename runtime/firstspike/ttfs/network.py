@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstspike.errors import BundleError
+from firstspike.types import Frame as Frame
 
 Neuron = Literal["gated", "quartz", "rate"]
 """`gated` and `quartz` code values as times (`definition`), `rate` as numbers of spikes (`rate`)."""
@@ -83,18 +84,6 @@ class Flatten:
 
 
 Layer = Conv | Dense | MaxPool | Flatten
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A layer's time, in global steps: input phase `start` ≤ t < `end`, and `last`, when whoever is silent must spike.
-
-    An input that spikes at s has the activation `end` − s, an output that spikes at s the activation `last` − s.
-    """
-
-    start: int
-    end: int
-    last: int
 
 
 @dataclass(frozen=True, slots=True)
