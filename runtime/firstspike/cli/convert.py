@@ -59,7 +59,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _input_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--encoding", choices=("count", "first"), default="count", help="(default: count)")
     group.add_argument(
-        "--count-scale", type=natural, metavar="C", help="events a pixel that make an input of 1 (default: --steps)"
+        "--count-scale",
+        type=natural,
+        metavar="C",
+        help="events a pixel that make an input of 1 (default: --input-steps; with --coding rate --steps)",
     )
     group.add_argument("--fit", choices=("stretch", "crop", "centre"), default="stretch", help="(default: stretch)")
     group.add_argument("--window-us", type=natural, default=50_000, metavar="N", help="(default: 50000)")

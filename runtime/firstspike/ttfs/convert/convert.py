@@ -49,10 +49,14 @@ class Options:
     """Default: the folder's."""
     encoding: str = "count"
     count_scale: int | None = None
-    """Default: `steps`, at most 255, so that each event is a step."""
+    """Default: see `usual_count_scale`."""
     fit: str = "stretch"
     window: dict[str, Any] = field(default_factory=lambda: {"kind": "time", "size": 50_000, "hop": 50_000})
     decide: dict[str, Any] = field(default_factory=dict)
+
+    def usual_count_scale(self) -> int:
+        """Events a pixel that make p = 1, unless told: as many as the code has steps, so that each event is one."""
+        return min(self.steps, MAX_STEPS) if self.neuron == "rate" else self.checked_input_steps()
 
     def checked_input_steps(self) -> int:
         """T of the input's code."""
@@ -214,7 +218,7 @@ def _specs(options: Options, ann: Ann) -> dict[str, dict[str, Any]]:
         "fit": options.fit,
     }  # fmt: skip
     if options.encoding == "count":
-        given["count_scale"] = options.count_scale or min(options.steps, MAX_STEPS)
+        given["count_scale"] = options.count_scale or options.usual_count_scale()
     try:
         return {
             "input": InputSpec.model_validate(given).model_dump(),
