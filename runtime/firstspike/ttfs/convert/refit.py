@@ -21,7 +21,6 @@ from firstspike.ttfs.convert.ann import Weighted
 
 Refit = Literal["none", "bias", "weights"]
 Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 STEPS = 10
 RIDGE = 0.3
 """Weight of staying near the ANN's weights, in multiples of the inputs' mean square: few samples are not learned."""
@@ -45,26 +44,29 @@ def refit(layer: Weighted, given: Floats, wanted: Floats, how: Refit, *, last: b
     """
     if how == "none":
         return layer
-    weights = layer.weights.reshape(len(layer.weights), -1).astype(np.float64)
-    start = np.concatenate([weights, layer.bias[:, None].astype(np.float64)], 1)
+    weights, most = layer.weights.reshape(len(layer.weights), -1), np.inf if last else most
+    if how == "bias" or weights.shape[1] > MAX_FAN_IN:
+        found, bias = given @ weights.T + layer.bias, layer.bias.copy()
+        for _ in range(1 if last else STEPS):
+            step = _off(found, wanted, most=most, last=last).mean(0)
+            found, bias = found + step, bias + step
+        return replace(layer, bias=bias)
+    start = np.concatenate([weights, layer.bias[:, None]], 1).astype(np.float64)
     free = np.concatenate([weights != 0, np.ones((len(weights), 1), bool)], 1)
-    inputs = np.concatenate([given, np.ones((len(given), 1), np.float32)], 1).astype(np.float64)
-    gram = inputs.T @ inputs / len(inputs)
+    inputs = np.concatenate([given, np.ones((len(given), 1), np.float32)], 1)
+    gram = (inputs.T @ inputs).astype(np.float64) / len(inputs)
     ridge = RIDGE * float(np.trace(gram)) / len(gram)
     solver = np.linalg.inv(gram + ridge * np.eye(len(gram)))
     now = start.copy()
     for _ in range(1 if last else STEPS):
-        off = _off(inputs @ now.T, wanted, most=np.inf if last else most, last=last)
-        if how == "bias" or weights.shape[1] > MAX_FAN_IN:
-            now[:, -1] += off.mean(0)
-        else:
-            now += np.where(free, (off.T @ inputs / len(inputs) - ridge * (now - start)) @ solver, 0)
+        off = _off(inputs @ now.T.astype(np.float32), wanted, most=most, last=last)
+        now += np.where(free, ((off.T @ inputs) / len(inputs) - ridge * (now - start)) @ solver, 0)
     fitted = now.astype(np.float32)
     return replace(layer, weights=fitted[:, :-1].reshape(layer.weights.shape), bias=fitted[:, -1])
 
 
-def _off(found: Doubles, wanted: Floats, *, most: float, last: bool) -> Doubles:
+def _off(found: Floats, wanted: Floats, *, most: float, last: bool) -> Floats:
     """How much is missing of what a neuron would say, (positions, out)."""
     if last:
         return np.asarray(wanted - found)
-    return np.asarray(np.clip(wanted, 0, most) - np.clip(found, 0, most))
+    return np.asarray(np.clip(wanted, 0, most) - np.clip(found, 0, most), np.float32)
