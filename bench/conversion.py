@@ -1,6 +1,6 @@
 """The tables of docs/conversion.md: models/mnist-lenet's ANN converted in every code, on the MNIST test images.
 
-    .venv/bin/python bench/conversion.py            # about ten minutes on one core
+    .venv/bin/python bench/conversion.py            # about six minutes on one core
 
 Calibrates on 2,000 of the images that the ANN was trained on and measures on the 10,000 test images, by
 `firstspike sweep`. MNIST is looked for in ../shared/data/mnist, or $FIRSTSPIKE_DATA/mnist.

@@ -114,8 +114,8 @@ def contestants(windows: list[Events], width: int, height: int) -> Iterator[tupl
     yield f"firstspike count, 2×{height}×{width}", ours(2, height, width, "count")
     yield f"firstspike count (C > T), 2×{height}×{width}", ours(2, height, width, "count", 20)
     yield f"firstspike first, 2×{height}×{width}", ours(2, height, width, "first")
-    yield "firstspike count, 2×34×34", ours(2, 34, 34, "count")
-    yield "firstspike first, 2×34×34", ours(2, 34, 34, "first")
+    yield "firstspike count, 2×64×64", ours(2, 64, 64, "count")
+    yield "firstspike first, 2×64×64", ours(2, 64, 64, "first")
     yield "firstspike count, 2×32×32", ours(2, 32, 32, "count")
     yield "numba loop to uint16 counts, sensor's size", loop
     yield "numpy.bincount, sensor's size", bincount
