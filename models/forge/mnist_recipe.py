@@ -8,6 +8,7 @@ lowest loss on the validation images.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -15,9 +16,10 @@ from models.forge.lenet import LeNet
 from models.forge.mnist_pool import WORK
 from models.forge.mnist_train import Run
 
-TEACHER = Run(epochs=10, rate=4e-3, decay=1e-3)
-BASE = Run(epochs=18, rate=4e-3)
-LAST = Run(epochs=24, rate=3e-3, plain=0.25, taught=0.8)
+TEACHERS = (("deep", 1), ("wide", 2))
+"""Their kinds and seeds."""
+BASE = Run(epochs=40, rate=4e-3)
+LAST = Run(epochs=40, rate=2.5e-3)
 """The last stage, of the same length for the control and for every quantised network."""
 
 
@@ -38,11 +40,16 @@ VARIANTS = {
 }
 
 
+def place(name: str, seed: int, *, search: bool = False) -> Path:
+    """The file of a trained network: in the search, or trained on all images."""
+    return WORK / ("search" if search else "whole") / f"{name}{seed}.pt"
+
+
 def load(name: str, seed: int) -> LeNet:
-    """A trained network: a variant, or `twin`; pruned weights are zeros."""
+    """A network trained on all images: a variant, or `twin`; pruned weights are zeros."""
     variant = VARIANTS.get(name, Variant(8, LAST))
     net = LeNet(variant.steps, biased=variant.biased)
-    net.load_state_dict(torch.load(WORK / f"{name}{seed}.pt", weights_only=True))
+    net.load_state_dict(torch.load(place(name, seed), weights_only=True))
     net.quantised = name in VARIANTS
     with torch.no_grad():
         for layer, weight in enumerate(net.weights):

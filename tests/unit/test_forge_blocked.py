@@ -1,0 +1,70 @@
+"""The forge's training kernels against PyTorch's own operations; where there is no torch there is nothing to test."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the forge's environment has it, the runtime's has not")
+
+from models.forge import blocked  # noqa: E402  # needs torch
+from models.forge.lenet import LeNet  # noqa: E402
+from models.forge.net import Net  # noqa: E402
+
+
+def images(number: int, *shape: int) -> torch.Tensor:
+    return torch.randn(number, *shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("biased", [True, False])
+def test_convolution_with_pooling_equals_torch_forward_and_backward(layer, biased):
+    ins, outs, side = blocked.SHAPES[layer]
+    made = []
+    for fast in (True, False):
+        x = images(48, ins, side, side).requires_grad_()
+        weight = images(outs, ins, 5, 5).requires_grad_()
+        bias = images(outs).requires_grad_() if biased else None
+        if fast:
+            y = blocked.unblock(blocked.pooled(blocked.block(x), weight, bias, layer))
+        else:
+            y = torch.nn.functional.max_pool2d(torch.nn.functional.conv2d(x, weight, bias), 2)
+        y.backward(images(*y.shape))
+        made.append([y.detach(), x.grad, weight.grad, *([bias.grad] if biased else [])])
+    for ours, theirs in zip(*made, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-4)
+
+
+def test_blocks_come_back_as_they_went():
+    x = images(32, 3, 4, 5)
+    assert torch.equal(blocked.unblock(blocked.block(x)), x)
+
+
+@pytest.mark.parametrize("steps", [4, 8, 16])
+def test_the_neuron_in_one_pass_is_the_neuron_of_the_other_networks(steps):
+    torch.manual_seed(2)
+    net = LeNet(steps, biased=True)
+    x = torch.randint(0, 256, (64, 1, 28, 28)).float()
+    net.calibrate(net.encode(x), 95)
+    z = images(64, 6, 12, 12) * float(net.ranges[0].exp())
+    unit, given = torch.tensor(0.013), images(64, 6, 12, 12)
+    made = []
+    for spike in (net._spike, types.MethodType(Net._spike, net)):
+        one = z.clone().requires_grad_()
+        out, top = spike(one, unit, net.ranges[0])
+        out.backward(given)
+        made.append((out.detach(), top, one.grad, net.ranges.grad[0].clone()))
+        net.ranges.grad = None
+    (out, top, to_z, to_range), (out2, top2, to_z2, to_range2) = made
+    assert torch.equal(out, out2)
+    assert torch.equal(top, top2)
+    torch.testing.assert_close(to_z, to_z2, rtol=1e-6, atol=0)
+    torch.testing.assert_close(to_range, to_range2, rtol=1e-3, atol=1e-5)
+
+
+def test_shapes_that_are_no_layers_are_refused():
+    with pytest.raises(ValueError, match="not the shapes of layer 1"):
+        blocked.pooled(torch.zeros(1, 1, 28, 28, 16), torch.zeros(6, 1, 5, 5), None, 1)
+    with pytest.raises(ValueError, match="multiple of 16"):
+        blocked.spiked(torch.zeros(15), torch.zeros(()), 1.0, 2.0, 8)
