@@ -78,7 +78,7 @@ class LeNet(Net):
         """As `Net._spike`, in one pass."""
         steps, ramp = self.plan.steps, self.ramp(unit, log_range)
         learned = torch.exp(log_range) / steps
-        return blocked.spiked(z, learned, float(unit), float(ramp), steps), (ramp * unit).detach()
+        return blocked.spiked(z, learned, float(unit.detach()), float(ramp), steps), (ramp * unit).detach()
 
     def _pooled(self, x: Tensor, used: Tensor, bias: Tensor | None, layer: int) -> Tensor:
         if x.dim() == 5:

@@ -6,7 +6,7 @@
     python -m models.forge.mnist twin SEED            # goes on in floating point: the matched control
     python -m models.forge.mnist t8 SEED              # goes on with the integer neuron; also t4, t16, sparse
     python -m models.forge.mnist trial VARIANT SEED   # its bundle in build/forge/mnist/trials, for mnist_check
-    python -m models.forge.mnist ship VARIANT SEED    # its bundle in models/, where the card must be
+    python -m models.forge.mnist choose               # each variant's best seed as its bundle in models/, by its card
 
 `--search` trains on 55,000 images and prints the error on the 5,000 others, by which the recipe was chosen; without it,
 a run trains on all 60,000. None reads the test images, which only `models/forge/mnist_check.py` does, on what was
@@ -26,15 +26,15 @@ import torch
 from models.forge import mnist_pool as data
 from models.forge import mnist_teacher, sets
 from models.forge.lenet import LeNet
-from models.forge.mnist_recipe import BASE, LAST, TEACHERS, VARIANTS, place
-from models.forge.mnist_train import KEPT, Pool, encode, logits_of, train
+from models.forge.mnist_recipe import BASE, LAST, SEEDS, TEACHERS, VARIANTS, place
+from models.forge.mnist_train import Pool, encode, logits_of, train
 from models.forge.mnist_write import ship, trial
 
 
 def main() -> None:
     """Run one command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["pool", "teacher", "base", "twin", "trial", "ship", *VARIANTS])
+    parser.add_argument("command", choices=["pool", "teacher", "base", "twin", "trial", "choose", *VARIANTS])
     parser.add_argument("arguments", nargs="*")
     parser.add_argument("--search", action="store_true", help="train on 55,000 images, print the error on the others")
     given = parser.parse_args()
@@ -50,8 +50,8 @@ def main() -> None:
             floating(given.command, int(seed), search=given.search)
         case "trial", [name, seed]:
             trial(name, int(seed))
-        case "ship", [name, seed]:
-            ship(name, int(seed))
+        case "choose", []:
+            choose()
         case name, [seed] if name in VARIANTS:
             quantised(name, int(seed), search=given.search)
         case _:
@@ -100,7 +100,7 @@ def keep(name: str, seed: int, net: LeNet, *, search: bool) -> None:
     pool = np.load(data.WORK / "images.npy", mmap_mode="r")
     labels = torch.from_numpy(sets.mnist()[1][at].astype(np.int64))
     figures: dict[str, object] = {}
-    for kind, version in (("plain", 0), ("distorted", KEPT)):
+    for kind, version in (("plain", 0), ("distorted", data.KEPT)):
         # The 8 images more make whole blocks of 16 of the 5,000.
         images = pool[version, at]
         padded = np.concatenate([images, images[: -len(images) % 16]])
@@ -114,6 +114,17 @@ def keep(name: str, seed: int, net: LeNet, *, search: bool) -> None:
     figures["accumulations_total"] = round(sum(counts))
     path.with_suffix(".json").write_text(json.dumps(figures) + "\n")
     print(f"{name} {seed}: {figures}", file=sys.stderr, flush=True)
+
+
+def choose() -> None:
+    """Ship of each variant the seed with the lowest loss on the distortions that no LeNet trained on."""
+    for name in VARIANTS:
+        losses = {
+            seed: json.loads(place(name, seed).with_suffix(".json").read_text())["distorted_loss"] for seed in SEEDS
+        }
+        best = min(SEEDS, key=lambda seed: losses[seed])
+        print(f"{name}: seed {best} of {losses}", file=sys.stderr)
+        ship(name, best)
 
 
 if __name__ == "__main__":

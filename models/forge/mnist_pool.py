@@ -21,6 +21,8 @@ VALIDATION = 5_000
 """Training images that the recipe is chosen by: no run of the search trains on them."""
 VERSIONS = 16
 """Of each image, the first as it is."""
+KEPT = VERSIONS - 1
+"""The version of the pool that no LeNet trains on: fresh distortions to look at the fit by."""
 SIDE = 28
 
 
@@ -35,6 +37,17 @@ def validation() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     images, labels = sets.mnist()
     held = split()[1]
     return images[held], labels[held]
+
+
+def fresh() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The validation images in the distortion that no LeNet trains on: images (4992, 28, 28) and labels (4992,).
+
+    What remains to look at a LeNet by that was trained on all images: teachers never saw these in any form. There are
+    8 less than 5,000, for whole blocks of 16.
+    """
+    held = np.sort(split()[1])[:4992]
+    images = np.load(WORK / "images.npy", mmap_mode="r")
+    return np.array(images[KEPT, held]), sets.mnist()[1][held]
 
 
 def build() -> None:

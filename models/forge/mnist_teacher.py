@@ -52,7 +52,7 @@ def build(kind: str) -> nn.Sequential:
 
 def scaled(counts: NDArray[np.uint8]) -> Tensor:
     """Images (n, 28, 28) as the teachers take them."""
-    made = torch.from_numpy(counts).float()[:, None] / 255
+    made = torch.from_numpy(counts.astype(np.float32))[:, None] / 255
     return made.contiguous(memory_format=torch.channels_last)
 
 

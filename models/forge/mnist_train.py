@@ -15,10 +15,7 @@ from torch.nn import functional
 
 from models.forge import blocked, sets
 from models.forge.lenet import LeNet
-from models.forge.mnist_pool import VERSIONS, WORK, split
-
-KEPT = VERSIONS - 1
-"""The version of the pool that no LeNet trains on: fresh distortions to look at the fit by."""
+from models.forge.mnist_pool import KEPT, WORK, split
 
 
 @dataclass(frozen=True)

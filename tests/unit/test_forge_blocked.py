@@ -47,7 +47,7 @@ def test_the_neuron_in_one_pass_is_the_neuron_of_the_other_networks(steps):
     net = LeNet(steps, biased=True)
     x = torch.randint(0, 256, (64, 1, 28, 28)).float()
     net.calibrate(net.encode(x), 95)
-    z = images(64, 6, 12, 12) * float(net.ranges[0].exp())
+    z = images(64, 6, 12, 12) * float(net.ranges[0].detach().exp())
     unit, given = torch.tensor(0.013), images(64, 6, 12, 12)
     made = []
     for spike in (net._spike, types.MethodType(Net._spike, net)):
