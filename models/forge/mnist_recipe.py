@@ -20,8 +20,8 @@ from models.forge.mnist_train import Run
 SEEDS = (1, 2, 3)
 TEACHERS = (("deep", 1), ("wide", 2))
 """Their kinds and seeds."""
-BASE = Run(epochs=40, rate=4e-3)
-LAST = Run(epochs=40, rate=2.5e-3)
+BASE = Run(epochs=90, rate=1.2e-2)
+LAST = Run(epochs=60, rate=6e-3)
 """The last stage, of the same length for the control and for every quantised network."""
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from models.forge import blocked, sets
 from models.forge.lenet import LeNet
 from models.forge.mnist_pool import KEPT, WORK, split
+from models.forge.soap import Soap
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Run:
     rate: float
     plain: float = 0.2
     """Share of the images that come as they are, not distorted."""
-    taught: float = 0.9
+    taught: float = 0.7
     """Share of the loss that the teachers' answers have; the labels have the rest."""
-    heat: float = 3.0
+    heat: float = 2.0
     """Temperature of the teachers' answers (Hinton, Vinyals, Dean 2015)."""
     price: float = 0.0
     """Loss an accumulation an image."""
@@ -74,8 +75,10 @@ def train(net: LeNet, pool: Pool, run: Run, seed: int, name: str) -> LeNet:
     mean = copy.deepcopy(net)
     net.cost = run.price > 0
     batches = run.epochs * len(pool.allowed) // run.batch
-    optimiser = torch.optim.AdamW(net.parameters(), lr=run.rate, weight_decay=run.decay, fused=True)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, run.rate, total_steps=batches, pct_start=0.2)
+    optimiser = Soap(net.parameters(), lr=run.rate, weight_decay=run.decay)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, run.rate, total_steps=batches, pct_start=0.2, cycle_momentum=False
+    )
     begin, shown = time.monotonic(), 0.0
     for number in range(batches):
         if any(run.pruned) and number % 50 == 0 and number <= batches // 2:

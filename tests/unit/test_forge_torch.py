@@ -1,4 +1,4 @@
-"""The forge's training kernels against PyTorch's own operations; where there is no torch there is nothing to test."""
+"""The forge's kernels and optimiser against PyTorch's own; where there is no torch there is nothing to test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the forge's environment has it, the runtime's has not")
 
-from models.forge import blocked  # noqa: E402  # needs torch
+from models.forge import blocked, soap  # noqa: E402  # needs torch
 from models.forge.lenet import LeNet  # noqa: E402
 from models.forge.net import Net  # noqa: E402
 
@@ -68,3 +68,32 @@ def test_shapes_that_are_no_layers_are_refused():
         blocked.pooled(torch.zeros(1, 1, 28, 28, 16), torch.zeros(6, 1, 5, 5), None, 1)
     with pytest.raises(ValueError, match="multiple of 16"):
         blocked.spiked(torch.zeros(15), torch.zeros(()), 1.0, 2.0, 8)
+
+
+def test_soap_is_adam_where_there_is_no_matrix():
+    made = []
+    for kind in (soap.Soap, lambda p, **kw: torch.optim.AdamW(p, betas=(soap.MOMENTUM, soap.MEMORY), **kw)):
+        parameter = torch.nn.Parameter(images(7))
+        optimiser = kind([parameter], lr=0.03, weight_decay=0.1)
+        for _ in range(25):
+            optimiser.zero_grad()
+            ((parameter - 1) ** 4).sum().backward()
+            optimiser.step()
+        made.append(parameter.detach())
+    torch.testing.assert_close(*made)
+
+
+def test_soap_beats_adam_where_the_axes_are_turned():
+    basis = torch.linalg.qr(images(12, 12))[0]
+    slopes = torch.logspace(0, -3, 12)
+    reached = []
+    for kind in (soap.Soap, torch.optim.AdamW):
+        parameter = torch.nn.Parameter(images(12, 8))
+        optimiser = kind([parameter], lr=0.02, weight_decay=0.0)
+        for _ in range(300):
+            optimiser.zero_grad()
+            loss = (slopes[:, None] * (basis @ parameter) ** 2).sum()
+            loss.backward()
+            optimiser.step()
+        reached.append(float(loss.detach()))
+    assert reached[0] < 0.5 * reached[1]
