@@ -26,7 +26,7 @@ import torch
 from models.forge import mnist_pool as data
 from models.forge import mnist_teacher, sets
 from models.forge.lenet import LeNet
-from models.forge.mnist_recipe import BASE, LAST, SEEDS, TEACHERS, VARIANTS, place
+from models.forge.mnist_recipe import BASE, SEEDS, TEACHERS, VARIANTS, Variant, place
 from models.forge.mnist_train import Pool, encode, logits_of, train
 from models.forge.mnist_write import ship, trial
 
@@ -46,14 +46,14 @@ def main() -> None:
             data.build()
         case "teacher", []:
             mnist_teacher.make(TEACHERS)
-        case (("base" | "twin"), [seed]):
-            floating(given.command, int(seed), search=given.search)
+        case "base", [seed]:
+            base(int(seed), search=given.search)
         case "trial", [name, seed]:
             trial(name, int(seed))
         case "choose", []:
             choose()
-        case name, [seed] if name in VARIANTS:
-            quantised(name, int(seed), search=given.search)
+        case name, [seed] if name in ("twin", *VARIANTS):
+            follow(name, int(seed), search=given.search)
         case _:
             parser.error("see --help for each command's arguments")
 
@@ -66,25 +66,32 @@ def hold_memory() -> None:
         libc.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
 
 
-def floating(stage: str, seed: int, *, search: bool) -> None:
-    """The base, or its continuation in floating point."""
+def base(seed: int, *, search: bool) -> None:
+    """LeNet in floating point."""
     torch.manual_seed(seed)
-    start = LeNet(8, biased=True)
-    if stage == "twin":
-        start.load_state_dict(torch.load(place("base", seed, search=search), weights_only=True))
-    made = train(start, Pool(whole=not search), LAST if stage == "twin" else BASE, seed, f"{stage} {seed}")
-    keep(stage, seed, made, search=search)
+    keep("base", seed, train(LeNet(8, biased=True), Pool(whole=not search), BASE, seed, f"base {seed}"), search=search)
 
 
-def quantised(name: str, seed: int, *, search: bool) -> None:
-    """Put the integer neuron into the base of that seed and go on."""
-    variant = VARIANTS[name]
-    state = torch.load(place("base", seed, search=search), weights_only=True)
+def follow(name: str, seed: int, *, search: bool) -> None:
+    """Go on from the base of that seed: `twin` in floating point, a variant with the integer neuron.
+
+    The state after the long run is kept too, and read where it is there already.
+    """
+    variant = VARIANTS.get(name, Variant(8))
+    pool, (long, polish) = Pool(whole=not search), variant.runs()
     net = LeNet(variant.steps, biased=variant.biased)
-    net.load_state_dict({key: value for key, value in state.items() if variant.biased or "biases" not in key})
-    pool = Pool(whole=not search)
-    net.calibrate(net.encode(torch.from_numpy(pool.images[pool.allowed[:1024]].astype(np.float32))[:, None]))
-    keep(name, seed, train(net, pool, variant.run, seed + 100, f"{name} {seed}"), search=search)
+    halfway = place(f"{name}-long", seed, search=search)
+    if halfway.exists():
+        net.load_state_dict(torch.load(halfway, weights_only=True))
+        net.quantised = name in VARIANTS
+    else:
+        state = torch.load(place("base", seed, search=search), weights_only=True)
+        net.load_state_dict({key: value for key, value in state.items() if variant.biased or "biases" not in key})
+        if name in VARIANTS:
+            net.calibrate(net.encode(torch.from_numpy(pool.images[pool.allowed[:1024]].astype(np.float32))[:, None]))
+        net = train(net, pool, long, seed + 100, f"{name} {seed}, long")
+        torch.save(net.state_dict(), halfway)
+    keep(name, seed, train(net, pool, polish, seed + 200, f"{name} {seed}, polish"), search=search)
 
 
 def keep(name: str, seed: int, net: LeNet, *, search: bool) -> None:

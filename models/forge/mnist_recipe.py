@@ -20,9 +20,11 @@ from models.forge.mnist_train import Run
 SEEDS = (1, 2, 3)
 TEACHERS = (("deep", 1), ("wide", 2))
 """Their kinds and seeds."""
-BASE = Run(epochs=90, rate=1.2e-2)
-LAST = Run(epochs=60, rate=6e-3)
-"""The last stage, of the same length for the control and for every quantised network."""
+BASE = Run(epochs=80, rate=1.2e-2)
+LAST = Run(epochs=50, rate=6e-3)
+"""What follows the base, of the same length for the control and for every quantised network."""
+POLISH = Run(epochs=12, rate=3e-3, centred=True)
+"""The end, for all of them again: with the last layer centred, its weights have all 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,20 @@ class Variant:
     """What the last stage makes of the base."""
 
     steps: int
-    run: Run
+    price: float = 0.0
+    pruned: tuple[float, float, float] = (0.0, 0.0, 0.0)
     biased: bool = True
+
+    def runs(self) -> tuple[Run, Run]:
+        """The long run and the polish; weights that the first prunes stay pruned."""
+        return replace(LAST, price=self.price, pruned=self.pruned), replace(POLISH, price=self.price)
 
 
 VARIANTS = {
-    "t16": Variant(16, LAST),
-    "t8": Variant(8, LAST),
-    "t4": Variant(4, LAST),
-    "sparse": Variant(8, replace(LAST, price=1.5e-6, pruned=(0.4, 0.5, 0.5)), biased=False),
+    "t16": Variant(16),
+    "t8": Variant(8),
+    "t4": Variant(4),
+    "sparse": Variant(8, price=2e-7, pruned=(0.3, 0.4, 0.4)),
 }
 
 
@@ -49,7 +56,7 @@ def place(name: str, seed: int, *, search: bool = False) -> Path:
 
 def load(name: str, seed: int) -> LeNet:
     """A network trained on all images: a variant, or `twin`; pruned weights are zeros."""
-    variant = VARIANTS.get(name, Variant(8, LAST))
+    variant = VARIANTS.get(name, Variant(8))
     net = LeNet(variant.steps, biased=variant.biased)
     net.load_state_dict(torch.load(place(name, seed), weights_only=True))
     net.quantised = name in VARIANTS

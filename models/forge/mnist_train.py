@@ -40,6 +40,8 @@ class Run:
     decay: float = 1e-4
     average: float = 0.999
     """Of the exponential moving average of the weights, which is what the run returns."""
+    centred: bool = False
+    """Whether the last layer is kept centred: see `LeNet.centre`."""
 
 
 class Pool:
@@ -72,6 +74,8 @@ def train(net: LeNet, pool: Pool, run: Run, seed: int, name: str) -> LeNet:
     """Train the network and return a copy with averaged weights; progress goes to standard error."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
+    if run.centred:
+        net.centre()
     mean = copy.deepcopy(net)
     net.cost = run.price > 0
     batches = run.epochs * len(pool.allowed) // run.batch
@@ -96,6 +100,8 @@ def train(net: LeNet, pool: Pool, run: Run, seed: int, name: str) -> LeNet:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        if run.centred:
+            net.centre()
         cycle.step()
         shown = loss.item() if number == 0 else 0.99 * shown + 0.01 * loss.item()
         _average(mean, net, min(run.average, (1 + number) / (10 + number)))

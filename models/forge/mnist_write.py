@@ -34,7 +34,7 @@ def write(name: str, seed: int, folder: Path) -> None:
     net, twin = load(name, seed), load("twin", seed)
     images, labels = data.fresh()
     logits = logits_of(net, images)
-    trained, unit = integers(net, logits)
+    trained, unit = integers(net, logits, labels)
     export.write_networks(
         folder,
         export.network(trained),
@@ -61,13 +61,27 @@ def write(name: str, seed: int, folder: Path) -> None:
     export.seal(folder, manifest, {"ttfs": "network.npz", "ann": "ann.onnx", "card": "CARD.md"})
 
 
-def integers(net: LeNet, logits: NDArray[np.float32]) -> tuple[export.Integers, float]:
-    """What ships, and what a potential of 1 adds to a logit; the last ramp spans the winning `logits` in T steps."""
+def integers(net: LeNet, logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[export.Integers, float]:
+    """What ships, and what a potential of 1 adds to a logit; the last ramp suits the first spikes of these `logits`."""
     weights, ramps, bias, unit = net.integers()
-    winning = logits.max(1) / unit
-    ramps.append(max(2, round(float(np.percentile(winning, 99)) / net.plan.steps)))
+    ramps.append(last_ramp(np.round(logits.astype(np.float64) / unit), labels, net.plan.steps))
     shape = net.plan
     return export.Integers(weights, ramps, bias, list(shape.pooled), shape.side, shape.steps, net.currents()), unit
+
+
+def last_ramp(potentials: NDArray[np.float64], labels: NDArray[np.uint8], steps: int) -> int:
+    """S of the last layer: of those by which a percentile of the winners takes T steps, the one that errs least.
+
+    Too short a ramp lets several classes fire at once, too long a one leaves sure answers late and doubtful ones silent.
+    """
+    winning = potentials.max(1)
+
+    def errors(ramp: int) -> int:
+        a = np.clip(np.floor((potentials + ramp // 2) / ramp), 0, steps)
+        return int((a.argmax(1) != labels).sum())
+
+    ramps = [max(2, round(float(np.percentile(winning, share)) / steps)) for share in (5, 10, 25, 50, 75, 90, 99)]
+    return min(ramps, key=errors)
 
 
 def temperature(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
