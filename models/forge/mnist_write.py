@@ -72,7 +72,7 @@ def integers(net: LeNet, logits: NDArray[np.float32], labels: NDArray[np.uint8])
 def last_ramp(potentials: NDArray[np.float64], labels: NDArray[np.uint8], steps: int) -> int:
     """S of the last layer: of those by which a percentile of the winners takes T steps, the one that errs least.
 
-    Too short a ramp lets several classes fire at once, too long a one leaves sure answers late and doubtful ones silent.
+    Too short a ramp lets several classes fire at once; too long a one leaves sure answers late, doubtful ones silent.
     """
     winning = potentials.max(1)
 
