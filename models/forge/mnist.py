@@ -127,9 +127,11 @@ def choose() -> None:
     """Ship of each variant the seed with the lowest loss on the distortions that no LeNet trained on."""
     for name in VARIANTS:
         losses = {
-            seed: json.loads(place(name, seed).with_suffix(".json").read_text())["distorted_loss"] for seed in SEEDS
+            seed: json.loads(place(name, seed).with_suffix(".json").read_text())["distorted_loss"]
+            for seed in SEEDS
+            if place(name, seed).exists()
         }
-        best = min(SEEDS, key=lambda seed: losses[seed])
+        best = min(losses, key=lambda seed: losses[seed])
         print(f"{name}: seed {best} of {losses}", file=sys.stderr)
         ship(name, best)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import types
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the forge's environment has it, the runtime's has not")
 
-from models.forge import blocked, soap  # noqa: E402  # needs torch
+from models.forge import blocked, mnist_write, soap  # noqa: E402  # needs torch
 from models.forge.lenet import LeNet  # noqa: E402
 from models.forge.net import Net  # noqa: E402
 
@@ -97,3 +98,27 @@ def test_soap_beats_adam_where_the_axes_are_turned():
             optimiser.step()
         reached.append(float(loss.detach()))
     assert reached[0] < 0.5 * reached[1]
+
+
+def test_a_centred_last_layer_answers_as_before():
+    net = LeNet(8, biased=True)
+    with torch.no_grad():
+        net.weights[-1].add_(images(120))
+        net.bias.sub_(3)
+    x = torch.rand(16, 1, 28, 28, generator=torch.Generator().manual_seed(4))
+    before = torch.log_softmax(net(x), 1)
+    net.centre()
+    assert float(net.weights[-1].detach().mean(0).abs().max()) < 1e-6
+    torch.testing.assert_close(torch.log_softmax(net(x), 1), before, rtol=1e-4, atol=1e-4)
+
+
+def test_the_last_ramp_lets_the_winner_fire_alone():
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 10, 400).astype(np.uint8)
+    potentials = rng.integers(-900, 0, (400, 10)).astype(np.float64)
+    potentials[np.arange(400), labels] = rng.integers(300, 900, 400)
+    rival = (labels + 1) % 10
+    potentials[np.arange(400), rival] = potentials[np.arange(400), labels] - 150
+    ramp = mnist_write.last_ramp(potentials, labels, 8)
+    a = np.clip((potentials + ramp // 2) // ramp, 0, 8)
+    assert (a.argmax(1) == labels).mean() > 0.95
