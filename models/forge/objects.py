@@ -4,19 +4,21 @@
     python -m models.forge.objects final      # train on the first 70 % of every recording, write models/dvs128-objects
     python -m models.forge.objects seal       # write the manifest again, after the card was edited
 
-The last 30 % of each recording is read by none of them: `models/forge/objects_check.py` measures on it what was written.
+The last 30 % of each recording is not trained on by `final`: `models/forge/objects_check.py` measures on it what was
+written.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from models.forge import export, objects_recipe, sets
+from models.forge import export, objects_recipe, objects_score, sets
+from models.forge import objects_shift as shift
 from models.forge import objects_store as data
 from models.forge import objects_train as train
 from models.forge.objects_net import PLAN
@@ -39,28 +41,29 @@ def main() -> None:
 def folds() -> None:
     """Judge every recording whose object has another one by networks that never saw it; fit the temperature there."""
     store = data.load()
-    judged: dict[str, dict[str, objects_recipe.Judged]] = {"ttfs": {}, "twin": {}}
-    logits, labels, lines = [], [], []
+    judged: dict[str, list[objects_score.Judged]] = {}
+    logits, labels = [], []
     for number, held in enumerate(objects_recipe.FOLDS):
         pair = objects_recipe.pair(store, [store.whole(name) for name in data.NAMES if name not in held])
         parts = [store.whole(name) for name in held]
-        cut = data.windows(store, parts)
+        sets_of = {"as recorded": (data.windows(store, parts), parts), "drawn sessions": shift.windows(store, parts)}
         for name, net in (("ttfs", pair.ttfs), ("twin", pair.twin)):
             torch.save(net.state_dict(), WORK / f"objects_fold{number}_{name}.pt")
-            values = train.logits(net, cut.counts)
-            judged[name] |= objects_recipe.judge(values, cut, parts)
-            if name == "ttfs":
-                logits.append(values)
-                labels.append(cut.labels)
-    for name, result in judged.items():
-        lines.append(f"{name}: {objects_recipe.summary(result)}")
-        print(lines[-1], flush=True)
-    (WORK / "objects_folds.txt").write_text("\n".join(lines) + "\n")
+            for what, (cut, shown) in sets_of.items():
+                values = train.logits(net, cut.counts)
+                judged.setdefault(f"{what}, {name}", []).extend(objects_score.judge(values, cut, shown))
+                if name == "ttfs" and what == "drawn sessions":
+                    logits.append(values)
+                    labels.append(cut.labels)
+    text = "".join(f"{name}: {objects_score.summary(result)}\n" for name, result in judged.items())
+    (WORK / "objects_folds.txt").write_text(text)
+    print(text, end="", flush=True)
+    # On drawn sessions: on the recordings as they are hardly any window is wrong, which would fit certainty.
     temperature = fit(np.concatenate(logits), np.concatenate(labels))
     (WORK / "objects_temperature.json").write_text(json.dumps(temperature) + "\n")
 
 
-def fit(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """The factor on the logits that makes the log-softmax most likely (temperature; Guo et al. 2017)."""
     factors = np.exp(np.linspace(-2, 2, 401))
     costs = [-log_softmax(logits * factor)[np.arange(len(labels)), labels].mean() for factor in factors]

@@ -101,7 +101,8 @@ def _gather(first: NDArray[np.intp], last: NDArray[np.intp]) -> tuple[NDArray[np
     return row, np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length) + first[row]
 
 
-def _image(n: int, row: NDArray[np.intp], on: NDArray[np.int64], pixel: NDArray[np.int64]) -> NDArray[np.float32]:
+def image(n: int, row: NDArray[np.intp], on: NDArray[np.int64], pixel: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Count images of events given by window, polarity and pixel of the input: (n, 2, 64, 64), OFF then ON."""
     flat = np.bincount((row * 2 + on) * AREA + pixel, minlength=n * 2 * AREA)
     return flat.astype(np.float32).reshape(n, 2, SIDE, SIDE)
 
@@ -131,7 +132,7 @@ def windows(store: Store, parts: Sequence[Part], length_us: int = WINDOW_US) -> 
     row, at = _gather(first, last)
     place = store.place[at]
     on, y, x = place >> 14, (place >> 7) & 127, place & 127
-    counts = _image(len(index), row, on, (y // 2) * SIDE + x // 2)
+    counts = image(len(index), row, on, (y // 2) * SIDE + x // 2)
     labels = np.array([part.label for part in parts], np.int64)[index]
     return Windows(counts, labels, index, last - first)
 
@@ -145,7 +146,7 @@ class Augment:
     drop: float = 0.4
     """Up to this share of the events is dropped, uniformly drawn, in half of the windows."""
     mirror: float = 0.5
-    """Share of the windows mirrored left to right: the turntable may turn the other way, or the object be its mirror."""
+    """Share of the windows mirrored left to right: the turntable may turn the other way."""
     flip: float = 0.5
     """Share of the windows with ON and OFF exchanged: the ground may be dark or light."""
     turn: float = 0.26
@@ -186,7 +187,7 @@ def draw(
     row, on, x, y = _moved(row, place, size, rng, augment)
     extra = _extra(size, rng, augment)
     row, on, x, y = (np.concatenate(pair) for pair in zip((row, on, x, y), extra, strict=True))
-    return _image(size, row, on, (y // 2) * SIDE + x // 2), labels[chosen]
+    return image(size, row, on, (y // 2) * SIDE + x // 2), labels[chosen]
 
 
 _Columns = tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
@@ -233,6 +234,5 @@ def _extra(size: int, rng: np.random.Generator, augment: Augment) -> _Columns:
     times = rng.integers(1, 21, len(hot))
     columns = (hot, rng.integers(0, 2, len(hot)), *rng.integers(0, SENSOR, (2, len(hot))))
     return tuple(
-        np.concatenate([a.astype(np.int64), np.repeat(b, times)])
-        for a, b in zip((row, on, x, y), columns, strict=True)
+        np.concatenate([a.astype(np.int64), np.repeat(b, times)]) for a, b in zip((row, on, x, y), columns, strict=True)
     )  # type: ignore[return-value]
