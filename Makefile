@@ -84,6 +84,7 @@ forge: $(FORGE)/.done
 forge-check: setup
 	@PYTHONPATH=. $(BIN)/python -m models.forge.check
 	@PYTHONPATH=. $(BIN)/python -m models.forge.mnist_check
+	@PYTHONPATH=. $(BIN)/python -m models.forge.objects_check
 
 # Train the networks of models/mnist-lenet*: three seeds of each; `mnist ship VARIANT SEED` then writes the one chosen.
 MNIST_RUN := PYTHONPATH=.:runtime $(FORGE)/bin/python -m models.forge.mnist
@@ -93,6 +94,13 @@ forge-mnist: $(FORGE)/.done
 	@$(MNIST_RUN) teacher
 	@for seed in 1 2 3; do for stage in base twin t8 t4 t16 sparse; do $(MNIST_RUN) $$stage $$seed; done; done
 	@for seed in 1 2 3; do for stage in t8 t4 t16 sparse; do $(MNIST_RUN) trial $$stage $$seed; done; done
+
+# Train the network of models/dvs128-objects: leave recordings out, then the one that ships.
+OBJECTS_RUN := PYTHONPATH=.:runtime $(FORGE)/bin/python -m models.forge.objects
+.PHONY: forge-objects
+forge-objects: $(FORGE)/.done
+	@$(OBJECTS_RUN) folds
+	@$(OBJECTS_RUN) final
 
 $(FORGE)/.done: models/forge/requirements.txt models/forge/constraints.txt | check-tools
 	@test -x $(FORGE)/bin/python || $(PYTHON) -m venv $(FORGE)

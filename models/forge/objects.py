@@ -101,7 +101,7 @@ def write(pair: objects_recipe.Pair, seen: data.Windows) -> None:
 
 def seal() -> None:
     """Write bundle.json over the files as they are now."""
-    manifest = {
+    manifest: dict[str, object] = {
         "schema": "firstspike.bundle/1",
         "name": "dvs128-objects",
         "version": "1.0.0",

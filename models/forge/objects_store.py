@@ -155,6 +155,12 @@ class Augment:
     """Standard deviation of the logarithm of the size."""
     axis: float = 0.08
     """Standard deviation of the logarithm of each axis' own scale, and of the shear."""
+    tilt: float = 0.0
+    """Standard deviation of the perspective: by this share the size changes from the middle to the edge."""
+    blur: float = 0.0
+    """Largest standard deviation of the focus, pixels."""
+    mismatch: float = 0.0
+    """Standard deviation of the share of its events that a pixel drops, drawn for each batch."""
     shift: float = 16.0
     """Largest shift along each axis."""
     noise: float = 400.0
@@ -182,8 +188,10 @@ def draw(
     begin = low + np.floor(rng.random(size) * np.maximum(high - low - length, 0)).astype(np.int64)
     row, at = _gather(*store.spans(picked, begin, np.minimum(begin + length, high)))
     dropped = np.where(rng.random(size) < 0.5, rng.random(size) * augment.drop, 0.0)
-    kept = rng.random(len(row), dtype=np.float32) >= dropped[row]
-    row, place = row[kept], store.place[at[kept]]
+    place = store.place[at]
+    less = np.abs(rng.normal(0, augment.mismatch, SENSOR * SENSOR)).astype(np.float32)
+    kept = rng.random(len(row), dtype=np.float32) >= dropped[row] + less[place & (SENSOR * SENSOR - 1)]
+    row, place = row[kept], place[kept]
     row, on, x, y = _moved(row, place, size, rng, augment)
     extra = _extra(size, rng, augment)
     row, on, x, y = (np.concatenate(pair) for pair in zip((row, on, x, y), extra, strict=True))
@@ -213,6 +221,13 @@ def _moved(
         (((place >> bits) & 127) - middle + rng.random(len(row), dtype=np.float32) - 0.5).astype(np.float32)
         for bits in (0, 7)
     )
+    if augment.blur:
+        sigma = rng.uniform(0, augment.blur, size).astype(np.float32)[row]
+        dx, dy = (one + sigma * rng.standard_normal(len(row), dtype=np.float32) for one in (dx, dy))
+    if augment.tilt:
+        far = (rng.normal(0, augment.tilt, (2, size)) / middle).astype(np.float32)[:, row]
+        size_there = np.maximum(1 + far[0] * dx + far[1] * dy, 0.5)
+        dx, dy = dx / size_there, dy / size_there
     x = np.rint(to_x[0] * dx + to_x[1] * dy + to_x[2]).astype(np.int64)
     y = np.rint(to_y[0] * dx + to_y[1] * dy + to_y[2]).astype(np.int64)
     on = ((place >> 14) ^ (rng.random(size) < augment.flip)[row]).astype(np.int64)
