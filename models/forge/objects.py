@@ -93,14 +93,13 @@ def write(pair: objects_recipe.Pair, seen: data.Windows) -> None:
         export.network(trained),
         export.onnx_model(twin, pair.twin.bias.detach().numpy(), PLAN.pooled, PLAN.side),
     )
-    path = WORK / "objects_temperature.json"
-    temperature = json.loads(path.read_text()) if path.exists() else 1.0
-    (WORK / "objects_logit_scale.json").write_text(json.dumps(float(f"{temperature * unit:.6g}")) + "\n")
+    (WORK / "objects_unit.json").write_text(json.dumps(unit) + "\n")
     seal()
 
 
 def seal() -> None:
     """Write bundle.json over the files as they are now."""
+    temperature, unit = (json.loads((WORK / f"objects_{name}.json").read_text()) for name in ("temperature", "unit"))
     manifest: dict[str, object] = {
         "schema": "firstspike.bundle/1",
         "name": "dvs128-objects",
@@ -112,8 +111,8 @@ def seal() -> None:
         },
         "window": {"kind": "time", "size": data.WINDOW_US, "hop": data.WINDOW_US},
         "decide": {
-            "min_events": 100, "decay": 0.85, "min_evidence": 0.9,
-            "logit_scale": json.loads((WORK / "objects_logit_scale.json").read_text()),
+            "min_events": 200, "decay": 0.85, "min_evidence": 0.9, "min_confidence": 0.5,
+            "logit_scale": float(f"{temperature * unit:.6g}"),
         },
         "licence": "Apache-2.0 (trained on recordings whose licence is not stated: see the card)",
         "trained_on": ["the first 70 % of each of eleven DVS128 recordings of 2018-10-06 (licence not stated)"],

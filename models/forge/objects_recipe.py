@@ -17,9 +17,9 @@ SEED = 20_181
 FOLDS = (("box_0", "mouse_0", "mouse_2", "scissors_0"), ("box_1", "mouse_1", "scissors_1"))
 """Recordings held out together: every recording of an object that has another one is judged once, by networks that
 saw neither it nor, in the first fold, more than one recording of its object."""
-BASE = train.Phase("base", batches=1_000, rate=4e-3)
-LAST = train.Phase("last", batches=500, rate=2e-3)
-SPIKING = train.Phase("spiking", batches=500, rate=2e-3, price=0.5)
+BASE = train.Phase("base", batches=5_000, rate=8e-3)
+LAST = train.Phase("last", batches=1_600, rate=4e-3, dropout=0.1)
+SPIKING = train.Phase("spiking", batches=1_600, rate=4e-3, dropout=0.1, price=1.2)
 
 
 @dataclass(frozen=True)

@@ -141,9 +141,9 @@ def windows(store: Store, parts: Sequence[Part], length_us: int = WINDOW_US) -> 
 class Augment:
     """How windows are varied for training; lengths in pixels of the sensor (128 × 128)."""
 
-    shortest_us: int = 40_000
-    longest_us: int = 220_000
-    drop: float = 0.4
+    shortest_us: int = 35_000
+    longest_us: int = 260_000
+    drop: float = 0.5
     """Up to this share of the events is dropped, uniformly drawn, in half of the windows."""
     mirror: float = 0.5
     """Share of the windows mirrored left to right: the turntable may turn the other way."""
@@ -151,19 +151,19 @@ class Augment:
     """Share of the windows with ON and OFF exchanged: the ground may be dark or light."""
     turn: float = 0.26
     """Largest rotation, radians."""
-    scale: float = 0.15
+    scale: float = 0.2
     """Standard deviation of the logarithm of the size."""
-    axis: float = 0.08
+    axis: float = 0.1
     """Standard deviation of the logarithm of each axis' own scale, and of the shear."""
-    tilt: float = 0.0
+    tilt: float = 0.1
     """Standard deviation of the perspective: by this share the size changes from the middle to the edge."""
-    blur: float = 0.0
+    blur: float = 1.0
     """Largest standard deviation of the focus, pixels."""
-    mismatch: float = 0.0
+    mismatch: float = 0.15
     """Standard deviation of the share of its events that a pixel drops, drawn for each batch."""
-    shift: float = 16.0
+    shift: float = 20.0
     """Largest shift along each axis."""
-    noise: float = 400.0
+    noise: float = 600.0
     """Up to this many events are added anywhere, uniformly drawn, in half of the windows."""
     hot: int = 3
     """Up to this many pixels fire up to 20 times more."""

@@ -25,7 +25,7 @@ class Phase:
     batches: int
     rate: float
     """Peak of the learning rate's one cycle."""
-    batch: int = 128
+    batch: int = 64
     decay: float = 1e-3
     average: float = 0.99
     """Of the exponential moving average of the weights, which is what the phase returns."""
@@ -33,8 +33,6 @@ class Phase:
     dropout: float = 0.2
     price: float = 0.0
     """Of a million synaptic operations a window, in units of the loss."""
-    mix: float = 0.0
-    """Share of the batches in which pairs of windows are overlaid in random shares (mixup)."""
     augment: data.Augment = field(default_factory=data.Augment)
 
 
@@ -51,15 +49,10 @@ def run(net: ObjectsNet, store: data.Store, parts: Sequence[data.Part], phase: P
     for number in range(phase.batches):
         counts, labels = data.draw(store, parts, phase.batch, rng, phase.augment)
         x, y = torch.from_numpy(counts).contiguous(memory_format=torch.channels_last), torch.from_numpy(labels)
-        target = functional.one_hot(y, len(data.LABELS)).float()
-        x = net.encode(x)
-        if rng.random() < phase.mix:
-            share, other = float(rng.beta(0.4, 0.4)), torch.randperm(len(x))
-            x, target = share * x + (1 - share) * x[other], share * target + (1 - share) * target[other]
         # The integers of a quantised network need every bit of float32.
         with torch.autocast("cpu", torch.bfloat16, enabled=not net.quantised):
-            values = net(x)
-        loss = functional.cross_entropy(values.float(), target, label_smoothing=phase.smoothing)
+            values = net(net.encode(x))
+        loss = functional.cross_entropy(values.float(), y, label_smoothing=phase.smoothing)
         if phase.price:
             loss = loss + phase.price * net.activity
         optimiser.zero_grad()

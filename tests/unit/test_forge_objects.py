@@ -20,7 +20,18 @@ from models.forge import objects_check, objects_score, objects_shift, sets
 from models.forge import objects_store as data
 
 PLAIN = data.Augment(
-    shortest_us=100_000, longest_us=100_001, drop=0, mirror=0, flip=0, noise=0, hot=0, erase=0, chance=0
+    shortest_us=100_000,
+    longest_us=100_001,
+    drop=0,
+    mirror=0,
+    flip=0,
+    noise=0,
+    hot=0,
+    erase=0,
+    chance=0,
+    tilt=0,
+    blur=0,
+    mismatch=0,
 )
 NAMES = ("box_0", "box_1", "mug_0")
 
