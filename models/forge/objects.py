@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from firstspike.ttfs.definition import closed_form
+from firstspike.ttfs.network import Network
 from models.forge import export, objects_recipe, objects_score, sets
 from models.forge import objects_shift as shift
 from models.forge import objects_store as data
 from models.forge import objects_train as train
-from models.forge.objects_net import PLAN
+from models.forge.objects_net import PLAN, ObjectsNet
 from models.forge.score import log_softmax
 
 WORK = sets.ROOT / "build" / "forge"
@@ -88,13 +90,32 @@ def write(pair: objects_recipe.Pair, seen: data.Windows) -> None:
     ramps.append(max(2, round(float(np.percentile(winning, 99)) / PLAN.steps)))
     trained = export.Integers(weights, ramps, bias, list(PLAN.pooled), PLAN.side, PLAN.steps)
     twin = [weight.detach().numpy() for weight in pair.twin.weights]
+    network = export.network(trained)
+    _same(network, pair.ttfs, seen.counts[:: len(seen.counts) // 20], unit)
     export.write_networks(
         BUNDLE,
-        export.network(trained),
+        network,
         export.onnx_model(twin, pair.twin.bias.detach().numpy(), PLAN.pooled, PLAN.side),
     )
     (WORK / "objects_unit.json").write_text(json.dumps(unit) + "\n")
     seal()
+
+
+def _same(network: Network, net: ObjectsNet, counts: NDArray[np.float32], unit: float) -> None:
+    """Fail unless the integers that ship compute what was trained.
+
+    Raises:
+        RuntimeError: a potential differs by half a unit or more from the trained logit.
+    """
+    logits = train.logits(net, counts) / unit
+    for image, expected in zip(counts, logits, strict=True):
+        whole = np.minimum(image, PLAN.count_scale).astype(np.int64)
+        times = (PLAN.steps * (PLAN.count_scale - whole) // PLAN.count_scale).astype(np.uint8)
+        off = float(np.abs(closed_form(network, times).potential - expected).max())
+        if off >= 0.5:
+            raise RuntimeError(
+                f"the integer network's potentials differ by {off:.3g} from those trained"
+            )
 
 
 def seal() -> None:
