@@ -113,9 +113,7 @@ def _same(network: Network, net: ObjectsNet, counts: NDArray[np.float32], unit: 
         times = (PLAN.steps * (PLAN.count_scale - whole) // PLAN.count_scale).astype(np.uint8)
         off = float(np.abs(closed_form(network, times).potential - expected).max())
         if off >= 0.5:
-            raise RuntimeError(
-                f"the integer network's potentials differ by {off:.3g} from those trained"
-            )
+            raise RuntimeError(f"the integer network's potentials differ by {off:.3g} from those trained")
 
 
 def seal() -> None:
