@@ -19,7 +19,7 @@ FOLDS = (("box_0", "mouse_0", "mouse_2", "scissors_0"), ("box_1", "mouse_1", "sc
 saw neither it nor, in the first fold, more than one recording of its object."""
 BASE = train.Phase("base", batches=5_000, rate=8e-3)
 LAST = train.Phase("last", batches=1_600, rate=4e-3, dropout=0.1)
-SPIKING = train.Phase("spiking", batches=1_600, rate=4e-3, dropout=0.1, price=1.2)
+SPIKING = train.Phase("spiking", batches=1_600, rate=4e-3, dropout=0.1, price=0.4)
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,11 @@ class Pair:
 
 
 def pair(store: data.Store, parts: Sequence[data.Part], seed: int = SEED) -> Pair:
-    """Train on these parts: in floating point, then on from there with the integer neuron in the loop and without."""
+    """Train on these parts: in floating point, and from there on with the integer neuron in the loop."""
     torch.manual_seed(seed)
     base = train.run(ObjectsNet(), store, parts, BASE, seed)
-    spiking = copy.deepcopy(base)
+    twin = train.run(base, store, parts, LAST, seed + 2)
+    spiking = copy.deepcopy(twin)
     sample, _ = data.draw(store, parts, 512, np.random.default_rng(seed + 1), BASE.augment)
     spiking.calibrate(spiking.encode(torch.from_numpy(sample)))
-    return Pair(
-        ttfs=train.run(spiking, store, parts, SPIKING, seed + 2),
-        twin=train.run(base, store, parts, LAST, seed + 2),
-    )
+    return Pair(ttfs=train.run(spiking, store, parts, SPIKING, seed + 2), twin=twin)
