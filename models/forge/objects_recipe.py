@@ -19,7 +19,7 @@ FOLDS = (("box_0", "mouse_0", "mouse_2", "scissors_0"), ("box_1", "mouse_1", "sc
 saw neither it nor, in the first fold, more than one recording of its object."""
 BASE = train.Phase("base", batches=5_000, rate=8e-3)
 LAST = train.Phase("last", batches=1_600, rate=4e-3, dropout=0.1)
-SPIKING = train.Phase("spiking", batches=1_600, rate=4e-3, dropout=0.1, price=0.4)
+SPIKING = train.Phase("spiking", batches=1_600, rate=4e-3, dropout=0.1, price=0.8)
 
 
 @dataclass(frozen=True)
