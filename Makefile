@@ -84,6 +84,7 @@ forge: $(FORGE)/.done
 forge-check: setup
 	@PYTHONPATH=. $(BIN)/python -m models.forge.check
 	@PYTHONPATH=. $(BIN)/python -m models.forge.mnist_check
+	@PYTHONPATH=. $(BIN)/python -m models.forge.objects_check
 
 # Train the networks of models/mnist-lenet*, three seeds of each (of T = 16 one), and write the one that is chosen of each.
 MNIST_RUN := PYTHONPATH=.:runtime $(FORGE)/bin/python -m models.forge.mnist
@@ -96,6 +97,13 @@ forge-mnist: $(FORGE)/.done
 	@for seed in 1 2 3; do for stage in t8 t4 sparse; do $(MNIST_RUN) trial $$stage $$seed; done; done
 	@$(MNIST_RUN) trial t16 1
 	@$(MNIST_RUN) choose
+
+# Train the network of models/dvs128-objects: leave recordings out, then the one that ships.
+OBJECTS_RUN := PYTHONPATH=.:runtime $(FORGE)/bin/python -m models.forge.objects
+.PHONY: forge-objects
+forge-objects: $(FORGE)/.done
+	@$(OBJECTS_RUN) folds
+	@$(OBJECTS_RUN) final
 
 $(FORGE)/.done: models/forge/requirements.txt models/forge/constraints.txt | check-tools
 	@test -x $(FORGE)/bin/python || $(PYTHON) -m venv $(FORGE)

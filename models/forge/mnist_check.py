@@ -84,7 +84,7 @@ def accumulations(layer: Conv | Dense, a: NDArray[np.int64]) -> int:
 
 def activity(network: Network, emulator: Emulator, times: NDArray[np.uint8]) -> dict[str, object]:
     """Means over the images: spikes that carry a value, and effective accumulations, a weighted layer."""
-    chosen = times[:: len(times) // TRACED]
+    chosen = times[:: max(1, len(times) // TRACED)]
     weighted = [layer for layer in network.layers if isinstance(layer, Conv | Dense)]
     counts, spikes = np.zeros(len(weighted)), np.zeros(len(weighted))
     for one in chosen:
