@@ -77,9 +77,9 @@ def library() -> ctypes.CDLL:
     return lib
 
 
-Kernels = Literal["best", "portable", "x86-64-v3", "x86-64-v4"]
+Kernels = Literal["best", "portable", "x86-64-v3", "x86-64-v4", "armv8-dotprod"]
 """Which vector units to use. All give the same results; tests and measurements compare them."""
-KERNELS: dict[Kernels, int] = {"best": -1, "portable": 0, "x86-64-v3": 3, "x86-64-v4": 4}
+KERNELS: dict[Kernels, int] = {"best": -1, "portable": 0, "x86-64-v3": 3, "x86-64-v4": 4, "armv8-dotprod": 82}
 """The levels of runtime/native/firstspike.h."""
 
 _Bytes: Any = c_char * 0

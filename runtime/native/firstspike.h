@@ -27,7 +27,13 @@ enum { FS_OK = 0, FS_REFUSED = 1, FS_NO_MEMORY = 2 };
 
 /* Which vector units an encoder or a network uses: FS_KERNELS_BEST unless told, by fs_encoder_kernels() and
  * fs_network_kernels(). Every level gives the same results. FS_REFUSED: this build or this machine has it not. */
-enum { FS_KERNELS_BEST = -1, FS_KERNELS_PORTABLE = 0, FS_KERNELS_X86_64_V3 = 3, FS_KERNELS_X86_64_V4 = 4 };
+enum {
+  FS_KERNELS_BEST = -1,
+  FS_KERNELS_PORTABLE = 0,
+  FS_KERNELS_X86_64_V3 = 3,
+  FS_KERNELS_X86_64_V4 = 4, /* and AVX-512 VNNI */
+  FS_KERNELS_ARMV8_DOTPROD = 82
+};
 
 /* ---- Encoding: a window of events to one spike time a pixel. -------------------------------------------------- */
 

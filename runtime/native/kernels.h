@@ -4,6 +4,11 @@
 // would keep one copy of it for all, perhaps one that this machine cannot run.
 #pragma once
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include "encode.h"
 #include "network.h"
 
@@ -20,6 +25,7 @@
 FS_DECLARE_KERNELS(portable)
 FS_DECLARE_KERNELS(x86_64_v3)
 FS_DECLARE_KERNELS(x86_64_v4)
+FS_DECLARE_KERNELS(armv8_dotprod)
 
 struct Kernels {
   // (channels, height, width) times to activations; false if a time is after the last step.
@@ -42,23 +48,22 @@ struct EncodeKernels {
 
 // The level to use for one that was asked for (FS_KERNELS_BEST among them), or -1 where this build or machine has none.
 inline int kernels_level(int level) {
+  int wider = -1, widest = -1;  // the levels above the portable one that this machine has
 #if defined(__x86_64__)
-  const bool v3 = __builtin_cpu_supports("x86-64-v3");
-  const bool v4 = __builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni");
-#else
-  const bool v3 = false, v4 = false;
+  if (__builtin_cpu_supports("x86-64-v3")) wider = FS_KERNELS_X86_64_V3;
+  if (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni")) widest = FS_KERNELS_X86_64_V4;
+#elif defined(__aarch64__) && defined(__linux__)
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0) wider = FS_KERNELS_ARMV8_DOTPROD;
 #endif
-  switch (level) {
-    case FS_KERNELS_BEST: return v4 ? FS_KERNELS_X86_64_V4 : v3 ? FS_KERNELS_X86_64_V3 : FS_KERNELS_PORTABLE;
-    case FS_KERNELS_X86_64_V4: return v4 ? level : -1;
-    case FS_KERNELS_X86_64_V3: return v3 ? level : -1;
-    default: return level == FS_KERNELS_PORTABLE ? level : -1;
-  }
+  if (level == FS_KERNELS_BEST) return widest >= 0 ? widest : wider >= 0 ? wider : FS_KERNELS_PORTABLE;
+  return level == FS_KERNELS_PORTABLE || level == wider || level == widest ? level : -1;
 }
 
 // One table of kernels for each level, made by `make`, which names an architecture's functions.
 #if defined(__x86_64__)
 #define FS_TABLES(make) {make(portable), make(x86_64_v3), make(x86_64_v4)}
+#elif defined(__aarch64__) && defined(__linux__)
+#define FS_TABLES(make) {make(portable), make(armv8_dotprod), make(portable)}
 #else
 #define FS_TABLES(make) {make(portable), make(portable), make(portable)}
 #endif
@@ -67,7 +72,8 @@ template <typename Table>
 const Table *kernels_of(const Table (&tables)[3], int level) {
   switch (kernels_level(level)) {
     case FS_KERNELS_PORTABLE: return &tables[0];
-    case FS_KERNELS_X86_64_V3: return &tables[1];
+    case FS_KERNELS_X86_64_V3:
+    case FS_KERNELS_ARMV8_DOTPROD: return &tables[1];
     case FS_KERNELS_X86_64_V4: return &tables[2];
     default: return nullptr;
   }

@@ -51,6 +51,7 @@ int main(int, char **arguments) {
   for (int cases = word(); cases > 0; --cases) {
     const std::vector<int> head = words<int>();
     fs_network *network = fs_network_new(head[0], head[1], head[2], head[3], head[4]);
+    require(fs_network_kernels(network, std::atoi(arguments[2])), network);
     for (int layers = word(); layers > 0; --layers) require(add(network), network);
     require(fs_network_finish(network), network);
     const auto times = words<uint8_t>();

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from tests.unit.networks import cases, lenet
 
+from firstspike.native import KERNELS
 from firstspike.ttfs import definition
 from firstspike.ttfs.network import Conv, Dense, Flatten, MaxPool
 
@@ -54,9 +55,27 @@ def case_bytes(network, times):
     return b"".join([*parts, words(times), words(spikes), words(result.potential)])
 
 
-@pytest.mark.parametrize("options", [["-march=armv8-a"], ["-march=armv8.2-a+dotprod"]], ids=["armv8", "dotprod"])
-def test_every_spike_on_arm(tmp_path, options):
-    program, data, made = tmp_path / "replay", tmp_path / "cases", []
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """The library's network part with the driver, compiled as CMakeLists.txt does: kernels once for each level."""
+    folder = tmp_path_factory.mktemp("aarch64")
+    common = [CXX, "-std=c++20", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", f"-I{NATIVE}"]
+    objects = []
+    for arch, options in (("portable", []), ("armv8_dotprod", ["-march=armv8.2-a+dotprod"])):
+        for name in ("planes", "weighted", "place"):
+            made = folder / f"{name}-{arch}.o"
+            source = NATIVE / f"{name}.cpp"
+            subprocess.run([*common, *options, f"-DFS_ARCH={arch}", "-c", source, "-o", made], check=True)
+            objects.append(made)
+    sources = [NATIVE / f"{name}.cpp" for name in ("network", "build", "arrange", "wide")]
+    driver = ROOT / "tests" / "support" / "replay_network.cpp"
+    subprocess.run([*common, "-static", *sources, driver, *objects, "-o", folder / "replay"], check=True)
+    return folder / "replay"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    made = []
 
     @settings(
         deadline=None, max_examples=120, derandomize=True, database=None, phases=[Phase.generate],
@@ -71,16 +90,26 @@ def test_every_spike_on_arm(tmp_path, options):
     for neuron in ("gated", "quartz"):
         times = np.where(random.random((1, 28, 28)) < 0.8, 16, random.integers(0, 17, (1, 28, 28))).astype(np.uint8)
         made.append(case_bytes(lenet(neuron), times))
-    data.write_bytes(word(len(made)) + b"".join(made))
+    path = tmp_path_factory.mktemp("cases") / "cases"
+    path.write_bytes(word(len(made)) + b"".join(made))
+    return path
 
-    sources = [NATIVE / name for name in ("network.cpp", "build.cpp", "arrange.cpp", "wide.cpp")]
-    kernels = [NATIVE / name for name in ("planes.cpp", "weighted.cpp", "place.cpp")]
-    common = [CXX, "-std=c++20", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-static", f"-I{NATIVE}", *options]
-    subprocess.run(
-        [*common, "-DFS_ARCH=portable", *sources, *kernels, ROOT / "tests/support/replay_network.cpp", "-o", program],
-        check=True,
-    )
-    ran = subprocess.run([QEMU, "-cpu", "max", program, data], capture_output=True, text=True, check=False)
+
+def run(program, data, processor, kernels):
+    level = str(KERNELS[kernels])
+    return subprocess.run([QEMU, "-cpu", processor, program, data, level], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("kernels", ["portable", "armv8-dotprod", "best"])
+def test_every_spike_on_arm(program, data, kernels):
+    ran = run(program, data, "max", kernels)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert " 0 wrong" in ran.stdout
-    print(ran.stdout)
+
+
+def test_an_older_processor_runs_the_portable_kernels(program, data):
+    """Cortex-A57 (Jetson Nano) has no dot product: "best" is what it can run, and that level is refused."""
+    assert run(program, data, "cortex-a57", "best").returncode == 0
+    refused = run(program, data, "cortex-a57", "armv8-dotprod")
+    assert refused.returncode == 2
+    assert "no kernels of that level" in refused.stdout
