@@ -8,8 +8,6 @@ Calibrates on 2,000 of the images that the ANN was trained on and measures on th
 
 from __future__ import annotations
 
-import gzip
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,17 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from inputs import idx
+
 ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("FIRSTSPIKE_DATA", ROOT.parent / "shared" / "data")) / "mnist"
 SEED, VALIDATION, CALIBRATION = 28_028, 5_000, 2_000  # the split of models/forge/mnist_pool.py
 RUNS = (("gated,quartz", "4,8,16,32"), ("rate", "8,16,32,64,128,256"))
-
-
-def idx(name: str) -> NDArray[np.uint8]:
-    """An array in the format of Yann LeCun's MNIST page."""
-    raw = gzip.decompress((DATA / f"{name}.gz").read_bytes())
-    shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(raw[3])]
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
 
 
 def written(path: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> str:

@@ -38,9 +38,15 @@ def inputs_of(bundle: Bundle) -> tuple[list[Times], str]:
     return sparse, "drawn, as the data is not here: a tenth of the pixels"
 
 
+def idx(name: str) -> NDArray[np.uint8]:
+    """An array of MNIST, in the format of Yann LeCun's page."""
+    raw = gzip.decompress((DATA / "mnist" / f"{name}.gz").read_bytes())
+    shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(raw[3])]
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+
+
 def _images(steps: int) -> list[Times]:
-    with gzip.open(DATA / "mnist" / "t10k-images-idx3-ubyte.gz") as file:
-        pixels = np.frombuffer(file.read(16 + INPUTS * 784)[16:], np.uint8).reshape(INPUTS, 1, 28, 28)
+    pixels = idx("t10k-images-idx3-ubyte")[:INPUTS, None]
     return list((steps * (255 - pixels.astype(np.int64)) // 255).astype(np.uint8))
 
 

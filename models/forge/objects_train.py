@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from models.forge import objects_store as data
 from models.forge.objects_net import ObjectsNet
+from models.forge.train import average
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,7 @@ def run(net: ObjectsNet, store: data.Store, parts: Sequence[data.Part], phase: P
         optimiser.step()
         cycle.step()
         loss_mean = loss.item() if number == 0 else 0.98 * loss_mean + 0.02 * loss.item()
-        keep = min(phase.average, (1 + number) / (10 + number))
-        with torch.no_grad():
-            for kept, now in zip(mean.parameters(), net.parameters(), strict=True):
-                kept.mul_(keep).add_(now, alpha=1 - keep)
+        average(mean, net, number, phase.average)
         if (number + 1) % 200 == 0 or number + 1 == phase.batches:
             spent, busy = time.monotonic() - begin, float(net.activity.detach())
             text = f"{phase.name}: {number + 1}/{phase.batches} loss {loss_mean:.4f} activity {busy:.3f} {spent:.0f} s"

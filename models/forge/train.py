@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional
 
 from models.forge import store
@@ -55,14 +56,19 @@ def run(net: Net, stores: list[store.Store], phase: Phase, seed: int) -> Net:
         optimiser.step()
         cycle.step()
         loss_mean = loss.item() if number == 0 else 0.98 * loss_mean + 0.02 * loss.item()
-        keep = min(phase.average, (1 + number) / (10 + number))
-        with torch.no_grad():
-            for kept, now in zip(mean.parameters(), net.parameters(), strict=True):
-                kept.mul_(keep).add_(now, alpha=1 - keep)
+        average(mean, net, number, phase.average)
         if (number + 1) % 200 == 0 or number + 1 == phase.batches:
             spent = time.monotonic() - begin
             print(f"{phase.name}: {number + 1}/{phase.batches} loss {loss_mean:.4f} {spent:.0f} s", file=sys.stderr)
     return mean
+
+
+@torch.no_grad()
+def average(mean: nn.Module, net: nn.Module, number: int, most: float) -> None:
+    """Move the running mean of the weights to those after batch `number`; it keeps at most that share of itself."""
+    keep = min(most, (1 + number) / (10 + number))
+    for kept, now in zip(mean.parameters(), net.parameters(), strict=True):
+        kept.mul_(keep).add_(now, alpha=1 - keep)
 
 
 def _mixed(

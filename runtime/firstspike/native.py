@@ -86,9 +86,9 @@ _Bytes: Any = c_char * 0
 
 
 def pointer(array: NDArray[Any]) -> Any:
-    """An array's data, in C order, as an argument of type `void *` to read from.
+    """An array's data, in C order, as an argument of type `void *`; `array.ctypes.data` takes three times as long.
 
-    What is not in C order is copied. `array.ctypes.data` takes three times as long.
+    What is read-only or not in C order is copied, so write only to arrays that are neither.
     """
     try:
         return _Bytes.from_buffer(array)

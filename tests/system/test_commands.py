@@ -93,18 +93,23 @@ def test_evaluate(tmp_path):
     assert "agrees with the membrane in 100.00%" in told
 
 
-def test_the_daemon_publishes_what_a_subscriber_receives(recording, tmp_path):
-    endpoint = f"ipc://{tmp_path}/p"
+def watched(recording, folder, *more):
+    """Everything that a watching subscriber receives of a daemon that replays the recording."""
+    endpoint = f"ipc://{folder}/p"
     settings = (
         "source.kind=recording", f'source.recording.paths=["{recording}"]', f"publish.endpoint={endpoint}",
-        "publish.wait_for_subscriber_s=20", "source.recording.speed=max", "clock.kind=virtual",
+        "publish.wait_for_subscriber_s=20", "source.recording.speed=max", "clock.kind=virtual", *more,
     )  # fmt: skip
     arguments = [part for setting in settings for part in ("--set", setting)]
     with started("run", "--config", CONFIG, *arguments, stderr=subprocess.PIPE) as daemon:
         watch = firstspike("watch", endpoint, "--until-stop", "--json", "--timeout", "30")
         _, log = daemon.communicate(timeout=20)
     assert (daemon.returncode, watch.returncode) == (0, 0), log
-    received = [json.loads(line) for line in watch.stdout.splitlines()]
+    return [json.loads(line) for line in watch.stdout.splitlines()]
+
+
+def test_the_daemon_publishes_what_a_subscriber_receives(recording, tmp_path):
+    received = watched(recording, tmp_path)
     decisions = [message for message in received if message["schema"] == "firstspike.decision/1"]
     replayed = firstspike("replay", recording, "--json", "--speed", "max").stdout
     assert decisions == [json.loads(line) for line in replayed.splitlines()]
@@ -113,18 +118,7 @@ def test_the_daemon_publishes_what_a_subscriber_receives(recording, tmp_path):
 
 
 def test_watch_shows_provisional_decisions_before_the_decisions_that_they_leave_as_they_are(recording, tmp_path):
-    endpoint = f"ipc://{tmp_path}/p"
-    settings = (
-        "source.kind=recording", f'source.recording.paths=["{recording}"]', f"publish.endpoint={endpoint}",
-        "publish.wait_for_subscriber_s=20", "source.recording.speed=max", "clock.kind=virtual",
-        "publish.provisional=true",
-    )  # fmt: skip
-    arguments = [part for setting in settings for part in ("--set", setting)]
-    with started("run", "--config", CONFIG, *arguments, stderr=subprocess.PIPE) as daemon:
-        watch = firstspike("watch", endpoint, "--until-stop", "--json", "--timeout", "30")
-        _, log = daemon.communicate(timeout=20)
-    assert (daemon.returncode, watch.returncode) == (0, 0), log
-    received = [json.loads(line) for line in watch.stdout.splitlines()]
+    received = watched(recording, tmp_path, "publish.provisional=true")
     messages = [message for message in received if not message["schema"].startswith("firstspike.health/")]
     decisions = [message for message in messages if message["schema"] == "firstspike.decision/1"]
     replayed = firstspike("replay", recording, "--json", "--speed", "max").stdout
