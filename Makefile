@@ -57,8 +57,10 @@ $(VENV)-bench/.done: pyproject.toml constraints.txt bench/requirements.txt bench
 	@$(VENV)-bench/bin/python -m pip install $(PIP_FLAGS) --no-build-isolation .
 	@touch $@
 
+# Long runs, and what Hypothesis finds when it draws anew.
 soak: setup
 	@$(BIN)/python -m pytest -m soak
+	@HYPOTHESIS_PROFILE=new $(BIN)/python -m pytest -k "not golden" tests/unit tests/fuzz
 
 clean:
 	rm -rf build $(VENV) $(VENV)-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,14 @@
+"""How Hypothesis draws: the same examples in every `make test`, new ones in `make soak`.
+
+A change must not pass or fail by chance; new ground is broken where a failure stops nobody.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True)
+settings.register_profile("new", print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
