@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from firstspike.bundle import DecideSpec, WindowSpec, find
 from firstspike.config_layers import Layers, Origin
 from firstspike.config_plugins import BackendChoice, PluginSection, backend_choices, explain, source_options
 from firstspike.errors import ConfigError
-from firstspike.schedule import Schedule
+from firstspike.schedule import Policy, Settings
 
 
 class Section(BaseModel):
@@ -84,11 +84,33 @@ class ScheduleSection(Section):
         list[str],
         Field(min_length=1, max_length=16, description="who answers, in order of preference: names of [backend.NAME]"),
     ] = ["emulator"]
+    policy: Annotated[Policy, Field(description="order: the first that can; latency, energy, edp: the best measured")] = (
+        "order"
+    )
     deadline_ms: Annotated[float, Field(gt=0, le=3_600_000)] = 100.0
+    queue: Annotated[int, Field(ge=1, le=1000, description="most windows that wait; the oldest gives way")] = 2
+    better: Annotated[float, Field(ge=0, lt=1, description="a plan must be better by this fraction to be preferred")] = (
+        0.1
+    )
+    hold: Annotated[int, Field(ge=1, le=1_000_000, description="for so many windows on end")] = 20
+    probe_every: Annotated[
+        int, Field(ge=0, le=1_000_000, description="one window in so many goes to another plan; 0: none")
+    ] = 50
+    start_s: Annotated[float, Field(ge=0, le=3600, description="longest wait for a plan to be ready at the start")] = 30.0
 
-    def schedule(self) -> Schedule:
-        """As the scheduler takes it."""
-        return Schedule(deadline_ns=round(self.deadline_ms * 1e6))
+    @field_validator("probe_every")
+    @classmethod
+    def _a_trickle(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("must be 0 or 2 or more: every window would be a probe")
+        return value
+
+    def settings(self) -> Settings:
+        """As the scheduler takes them."""
+        return Settings(
+            deadline_ns=round(self.deadline_ms * 1e6), policy=self.policy, better=self.better, hold=self.hold,
+            probe_every=self.probe_every, queue=self.queue,
+        )  # fmt: skip
 
 
 class PublishSection(Section):

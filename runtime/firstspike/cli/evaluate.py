@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         progress.show(f"{len(evaluation.tallies)} of {len(truths)} recordings")
 
     with daemon.rooms(loaded, take, stopping.is_set) as made:
-        made.pipeline.run()
+        made.run()
     progress.done()
     if stopping.is_set():
         raise UnavailableError(f"stopped after {len(evaluation.tallies)} of {len(truths)} recordings: no figures")

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         pipeline = daemon.run(loaded, stopping, show)
     else:
         with daemon.rooms(loaded, show, stopping.is_set, early=show) as made:
-            made.pipeline.run()
+            made.run()
         pipeline = made.pipeline
     if not args.json:
         say(describe_totals(pipeline.totals.message()))
