@@ -84,19 +84,21 @@ class ScheduleSection(Section):
         list[str],
         Field(min_length=1, max_length=16, description="who answers, in order of preference: names of [backend.NAME]"),
     ] = ["emulator"]
-    policy: Annotated[Policy, Field(description="order: the first that can; latency, energy, edp: the best measured")] = (
-        "order"
-    )
+    policy: Annotated[
+        Policy, Field(description="order: the first that can; latency, energy, edp: the best measured")
+    ] = "order"
     deadline_ms: Annotated[float, Field(gt=0, le=3_600_000)] = 100.0
     queue: Annotated[int, Field(ge=1, le=1000, description="most windows that wait; the oldest gives way")] = 2
-    better: Annotated[float, Field(ge=0, lt=1, description="a plan must be better by this fraction to be preferred")] = (
-        0.1
-    )
+    better: Annotated[
+        float, Field(ge=0, lt=1, description="a plan must be better by this fraction to be preferred")
+    ] = 0.1
     hold: Annotated[int, Field(ge=1, le=1_000_000, description="for so many windows on end")] = 20
     probe_every: Annotated[
         int, Field(ge=0, le=1_000_000, description="one window in so many goes to another plan; 0: none")
     ] = 50
-    start_s: Annotated[float, Field(ge=0, le=3600, description="longest wait for a plan to be ready at the start")] = 30.0
+    start_s: Annotated[float, Field(ge=0, le=3600, description="longest wait for a plan to be ready at the start")] = (
+        30.0
+    )
 
     @field_validator("probe_every")
     @classmethod

@@ -15,7 +15,7 @@ from firstspike.backends import Backend
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.clock import Clock, SystemClock, VirtualClock
 from firstspike.config import Loaded
-from firstspike.handover import Inline, Queued
+from firstspike.handover import Handover, Inline, Queued
 from firstspike.health import Heartbeat
 from firstspike.messages import Decision, Provisional
 from firstspike.pipeline import Pipeline, Settings
@@ -25,6 +25,9 @@ from firstspike.schedule import Queue, Schedule
 from firstspike.sources import Source
 
 log = logging.getLogger(__name__)
+
+QUICK = 0.1
+"""Answers that take less than this fraction of the deadline do not hold a live stream up (`handover.Queued`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,10 @@ def rooms(
             clock=clock, epoch=epoch, sink=sink, early=early if config.publish.provisional else None,
         )  # fmt: skip
         queue: Queue[Due] = Queue(scheduling.queue, scheduling.deadline_ns)
-        handover = Queued(answerer, queue, clock.now_ns, runner.least_ns) if live else Inline(answerer)
+        handover: Handover = Inline(answerer)
+        if live:
+            quick_ns = round(config.schedule.deadline_ms * 1e6 * QUICK)
+            handover = Queued(answerer, queue, clock.now_ns, runner.least_ns, lambda: runner.last_ns, quick_ns)
         pipeline = Pipeline(
             input_spec=manifest.input, settings=settings, source=source, answerer=answerer, handover=handover,
             clock=clock, stopping=stopping,

@@ -51,6 +51,8 @@ class Runner:
         self._settings = settings
         # Under the virtual clock there is no deadline, and the scheduler only needs times that never decrease.
         self._now_ns = time.monotonic_ns if clock.kind == "virtual" else clock.now_ns
+        self.last_ns = 0
+        """How long the last window took, from asking the first plan to the end; 0: there was none."""
         self._scheduler = Scheduler([Plan.of(backend.name) for backend in backends], settings)
 
     def infer(self, spikes: Spikes, closed_ns: int, early: Early | None = None) -> Ran:
@@ -61,8 +63,15 @@ class Runner:
             closed_ns: when it closed.
             early: told of the first output spike by a back end that runs in steps.
         """
+        began = self._now_ns()
+        try:
+            return self._infer(spikes, closed_ns, early, began)
+        finally:
+            self.last_ns = max(1, self._now_ns() - began)
+
+    def _infer(self, spikes: Spikes, closed_ns: int, early: Early | None, now_ns: int) -> Ran:
         ready, why = self._ready()
-        choice = self._scheduler.choose(self._now_ns(), closed_ns, ready, why)
+        choice = self._scheduler.choose(now_ns, closed_ns, ready, why)
         failed: list[str] = []
         inference: Inference | None = None
         for position, name in enumerate(choice.plans):
@@ -122,13 +131,17 @@ class Runner:
                 return
             time.sleep(0.01)
 
+    def first_is_ready(self) -> bool:
+        """Whether the first plan can answer, or will when it has answered another window."""
+        return self.backends[0].condition().state in ("ready", "busy")
+
     def out(self) -> list[str]:
         """Why the daemon is not as it should be: the first plan cannot answer, or none can."""
         ready, why = self._ready()
-        first = self.backends[0].name
         if not ready:
             return [*why.values()]
-        return [] if first in ready or self.backends[0].condition().state == "busy" else [why[first]]
+        first = self.backends[0].name
+        return [] if self.first_is_ready() or first not in why else [why[first]]
 
     def health(self) -> list[BackendHealth]:
         """How each back end stands, and what is known of it."""

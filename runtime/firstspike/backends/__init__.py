@@ -1,7 +1,7 @@
 """Who answers: one file a back end, found by the name that `schedule.plans` or `kind` in `[backend.NAME]` gives.
 
-A file here offers either `Options` (the keys of its section) and `create(options, bundle, name) -> Backend`, and runs in
-the daemon, or `Driver` and what goes with it (`_template_worker.py`), and runs in a worker: whatever needs a vendor's SDK.
+A file here offers either `Options` (the keys of its section) and `create(options, bundle, name) -> Backend`, and runs
+in the daemon; or `Driver` and what goes with it (`_template_worker.py`), and runs in a worker: all that needs an SDK.
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ class Backend(Protocol):
 
     def condition(self) -> Condition:
         """How it stands now; quick, and from any thread."""
-
-    def wait_ready(self, within_s: float) -> Condition:
-        """Wait until it is ready, or known not to be; at most `within_s` seconds."""
 
     def close(self) -> None:
         """Let go of what it holds."""

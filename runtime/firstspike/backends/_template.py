@@ -35,16 +35,11 @@ class AbsentBackend:
         with them when its output layer works (`frame=`). A failure is a value with its reason: never an exception, and
         never zeros.
         """
-        del spikes
+        del spikes, within_s
         return Inference(self.name, potential=None, first_spike=None, failure=self._reason)
 
     def condition(self) -> Condition:
         """See `Backend.condition`."""
-        return Condition("absent", self._reason)
-
-    def wait_ready(self, within_s: float) -> Condition:
-        """See `Backend.wait_ready`."""
-        del within_s
         return Condition("absent", self._reason)
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ class DefinitionBackend:
 
     def infer(self, spikes: Spikes, within_s: float = 0.0) -> Inference:
         """See `Backend.infer`; nothing can fail here once the bundle is loaded."""
+        del within_s
         return self._answer(run(self._network, spikes.times))
 
     def infer_in_steps(self, spikes: Spikes, early: Callable[[Inference], None]) -> Inference:
@@ -61,11 +62,6 @@ class DefinitionBackend:
 
     def condition(self) -> Condition:
         """See `Backend.condition`."""
-        return READY
-
-    def wait_ready(self, within_s: float) -> Condition:
-        """See `Backend.wait_ready`: it is ready once it is made."""
-        del within_s
         return READY
 
     def close(self) -> None:

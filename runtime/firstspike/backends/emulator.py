@@ -19,7 +19,7 @@ class Options(BaseModel):
 class EmulatorBackend:
     """Runs a bundle's integer network on the CPU, in the daemon's own process."""
 
-    def __init__(self, bundle: Bundle, name: str) -> None:
+    def __init__(self, bundle: Bundle, name: str = "emulator") -> None:
         self.name = name
         network = network_of(bundle)
         self._emulator = emulator(network)
@@ -27,16 +27,12 @@ class EmulatorBackend:
 
     def infer(self, spikes: Spikes, within_s: float = 0.0) -> Inference:
         """See `Backend.infer`; nothing can fail here once the bundle is loaded."""
+        del within_s
         result = self._emulator.run(spikes.times)
         return Inference(self.name, result.potential, result.first_spike, frame=self._frame)
 
     def condition(self) -> Condition:
         """See `Backend.condition`."""
-        return READY
-
-    def wait_ready(self, within_s: float) -> Condition:
-        """See `Backend.wait_ready`: it is ready once it is made."""
-        del within_s
         return READY
 
     def close(self) -> None:

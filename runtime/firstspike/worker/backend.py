@@ -136,10 +136,6 @@ class WorkerBackend:
         """See `Backend.condition`."""
         return self.supervisor.condition
 
-    def wait_ready(self, within_s: float) -> Condition:
-        """See `Backend.wait_ready`."""
-        return self.supervisor.wait_ready(within_s)
-
     def close(self) -> None:
         """End the worker."""
         self.supervisor.close()

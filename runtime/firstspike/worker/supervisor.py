@@ -177,7 +177,9 @@ class Supervisor:
         self._wake.set()
         self._thread.join(10.0)
 
-    def _settle(self, state: State, link: Link | None = None, reason: str | None = None, fix: str | None = None) -> None:
+    def _settle(
+        self, state: State, link: Link | None = None, reason: str | None = None, fix: str | None = None
+    ) -> None:
         restarts = max(0, len(self._starts) - 1)
         self._condition = Condition(state, reason, fix or None, restarts, link.pid if link else None)
 
