@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tests.simulation.world import GONE, HANGS, MS, World, answers, fails, noisy, phases
 
 from firstspike.schedule import Settings
-from tests.simulation.world import GONE, HANGS, MS, World, answers, fails, noisy, phases
 
 DEADLINE = 50 * MS
 

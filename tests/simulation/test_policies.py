@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.simulation.world import GONE, MS, World, answers, fails, noisy, phases
 
 from firstspike.schedule import Settings
-from tests.simulation.world import GONE, MS, World, answers, fails, noisy, phases
 
 LATENCY = Settings(50 * MS, policy="latency", probe_every=20, hold=10)
 

@@ -55,7 +55,7 @@ def phases(*steps: tuple[float, Act] | Act) -> Behaviour:
 
 def noisy(behaviour: Behaviour, spread: float, seed: int = 0) -> Behaviour:
     """Each latency times 1 ± spread, evenly."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 (the same noise in every run is what is wanted)
 
     def behave(now_ns: int) -> Act:
         act = behaviour(now_ns)
@@ -176,7 +176,9 @@ class World:
 
     def favourites(self) -> int:
         """Stretches of at least five windows that the same plan answered, another one's stretch lying between."""
-        answered = [(name, len(list(run))) for name, run in itertools.groupby(fate.by for fate in self.fates if fate.by)]
+        answered = [
+            (name, len(list(run))) for name, run in itertools.groupby(fate.by for fate in self.fates if fate.by)
+        ]
         return len(list(itertools.groupby(name for name, length in answered if length >= 5)))
 
     def switches(self) -> int:
