@@ -1,7 +1,8 @@
 """Which window is inferred, where, and for how long. All of it is pure: times come in as ns, decisions go out.
 
 `queue` keeps the windows that wait, `scheduler` chooses the plans for the one whose turn it is, and `deadline` names
-the result. `plan` says what a plan is, `settings` what can be set, `choice` what a window's result is to say of its plans.
+the result. `plan` says what a plan is, `settings` what can be set, `choice` what a window's result is to say of its
+plans.
 """
 
 from firstspike.schedule.choice import Choice

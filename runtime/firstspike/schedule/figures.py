@@ -13,6 +13,8 @@ KEPT = 256
 """Latencies that p50 and p99 are of."""
 RECENT = 9
 """Latencies whose median is what a plan is expected to take: few, so that a slow-down or a recovery shows after 5."""
+LOW, HIGH = 3 / RECENT, 7 / RECENT
+"""Quantiles between which the median of whatever these few were drawn from lies four times out of five."""
 TRUSTED = 3
 """Answers before a plan's latency is compared with others': the first one is often slow."""
 
@@ -57,6 +59,9 @@ class Record:
         self.measured: bool | None = None
         self.answers = 0
         self.expected_ns: int | None = None
+        self.low_ns: int | None = None
+        self.high_ns: int | None = None
+        """Between these two lies, likely, what `expected_ns` estimates."""
         self.p99_ns: int | None = None
         self.energy_j: float | None = None
 
@@ -97,6 +102,8 @@ class Record:
         self._recent.add(latency_ns)
         self.p99_ns = self._kept.at(0.99)
         self.expected_ns = self._recent.at(0.5)
+        self.low_ns = self._recent.at(LOW)
+        self.high_ns = self._recent.at(HIGH)
 
     def _consume(self, energy_j: float, *, measured: bool) -> None:
         if measured is not self.measured:

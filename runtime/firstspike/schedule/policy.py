@@ -27,30 +27,41 @@ class Rating:
     plan: str
     group: int
     cost: float
+    least: float
+    most: float
+    """Between these two lies, likely, what `cost` estimates: latencies are noisy."""
 
 
 def rate(policy: Policy, plans: Sequence[str], records: dict[str, Record]) -> list[Rating]:
     """Rate the plans, best first; equals in the order given."""
     if policy == "order":
-        return [Rating(plan, MEASURED, place) for place, plan in enumerate(plans)]
+        return [Rating(plan, MEASURED, place, place, place) for place, plan in enumerate(plans)]
     ratings = [_rate(policy, plan, records[plan]) for plan in plans]
     ratings.sort(key=lambda rating: (rating.group, rating.cost))
     return ratings
 
 
 def _rate(policy: Policy, plan: str, record: Record) -> Rating:
-    if not record.trusted or record.expected_ns is None:
-        return Rating(plan, UNKNOWN, 0.0)
+    expected, low, high = record.expected_ns, record.low_ns, record.high_ns
+    if not record.trusted or expected is None or low is None or high is None:
+        return Rating(plan, UNKNOWN, 0.0, 0.0, 0.0)
     if policy == "latency":
-        return Rating(plan, MEASURED, record.expected_ns)
-    if record.energy_j is None:
-        return Rating(plan, UNKNOWN, 0.0)
-    cost = record.energy_j * (record.expected_ns / 1e9 if policy == "edp" else 1.0)
-    return Rating(plan, MEASURED if record.measured else MODELLED, cost)
+        return Rating(plan, MEASURED, expected, low, high)
+    energy = record.energy_j
+    if energy is None:
+        return Rating(plan, UNKNOWN, 0.0, 0.0, 0.0)
+    group = MEASURED if record.measured else MODELLED
+    if policy == "energy":
+        return Rating(plan, group, energy, energy, energy)
+    least, most = sorted((energy * low, energy * high))  # an energy may be below 0
+    return Rating(plan, group, energy * expected / 1e9, least / 1e9, most / 1e9)
 
 
 class Hold:
     """Keeps a choice until another has been better by `fraction` for `windows` windows on end: no flapping.
+
+    Better means that the most that the other may cost is less than the least that the current one may cost, so that
+    noise alone changes nothing.
 
     Args:
         fraction: 0.1: a tenth less cost.
@@ -92,4 +103,4 @@ class Hold:
         if one.group != other.group:
             return one.group < other.group
         # Not other × (1 − fraction): an energy may be below 0, where a baseline was taken off.
-        return one.group != UNKNOWN and one.cost <= other.cost - self._fraction * abs(other.cost)
+        return one.group != UNKNOWN and one.most <= other.least - self._fraction * abs(other.least)

@@ -39,4 +39,5 @@ class Quantiles:
     def at(self, q: float) -> int | None:
         """The q-quantile, 0 < q ≤ 1; None: nothing was observed."""
         n = len(self._sorted)
-        return self._sorted[max(1, math.ceil(q * n)) - 1] if n else None
+        # 0.07 · 100 is a little more than 7: the rank is not to be moved by rounding.
+        return self._sorted[max(1, math.ceil(q * n - 1e-9)) - 1] if n else None

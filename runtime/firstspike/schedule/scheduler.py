@@ -89,9 +89,9 @@ class Scheduler:
         """How long the plan at `position` of the choice may take, in ns; 0: pass over it. None: there is no deadline.
 
         It never exceeds what is left of the deadline. Time for the plans after it (their p99 with a margin) is kept
-        back as far as this one can still be expected to answer: the quickest one's time if its median fits beside that,
-        each further one's if its p99 fits too. So a plan that takes most of the deadline is not cut short for a fall-back
-        that would be late anyway.
+        back as far as this one can still be expected to answer: the quickest one's time if its median, with the margin,
+        fits beside that, each further one's if its p99 fits too. So a plan that takes most of the deadline is not cut
+        short for a fall-back that would be late anyway.
         """
         if self._settings.deadline_ns is None:
             return None
@@ -105,20 +105,23 @@ class Scheduler:
         if not after:
             return left
         after.sort(key=self._need)
-        return left - self._kept_back(choice.plans[position], after, left)
+        return left - self._kept_back(choice.plans[position], after, left, first=position == 0)
 
-    def _kept_back(self, name: str, after: Sequence[str], left: int) -> int:
+    def _kept_back(self, name: str, after: Sequence[str], left: int, *, first: bool) -> int:
         """Time of `left` that is not for this plan, but for those after it, the quickest first."""
         own, half = self._expected(name), (self._settings.deadline_ns or 0) // 2
+        likely = round(own * self._settings.margin)
         # A p99 may be one outlier's: if it does not fit, the median may.
-        first = (self._need(after[0]), self._with_margin(self._expected(after[0])))
-        if own > left:
+        needs = (self._need(after[0]), self._with_margin(self._expected(after[0])))
+        if own >= left:
             if left < half:
-                return min(first[0], left)
+                return min(needs[0], left)
             # It was slow, and how it does now only a window can tell: the time must be worth trying.
-            return next((kept for kept in first if left - kept >= half), 0)
-        kept = next((kept for kept in first if own + kept <= left), 0)
-        if kept == first[0]:
+            return next((kept for kept in needs if left - kept >= half), 0)
+        kept = next((kept for kept in needs if likely + kept <= left), 0)
+        if kept == 0 and not first and self._expected(after[0]) < own:
+            return min(needs[0], left)  # one failed already: now the surest
+        if kept == needs[0]:
             for other in after[1:]:
                 if self._need(name) + kept + self._need(other) > left:
                     break
