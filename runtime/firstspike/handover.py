@@ -1,8 +1,8 @@
 """How windows that are due get to whoever answers: at once, or through a bounded queue to a thread of its own.
 
-A live stream goes on while a back end takes its time, so its reader must not wait: windows that pile up are dropped, the
-oldest first, and each is published as dropped. A replay as fast as possible, or under the virtual clock, waits instead:
-there every window counts.
+A live stream goes on while a back end takes its time, so its reader must not wait: windows that pile up are dropped,
+the oldest first, and each is published as dropped. A replay as fast as possible, or under the virtual clock, waits
+instead: there every window counts.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Inline:
 class Queued:
     """Answers in a thread of its own, from a bounded queue in which the freshest window wins.
 
-    While answers take less than `quick_ns` and nothing waits, a window is answered in the reader's thread: waking another
-    one takes 0.2 ms. Should such an answer not come, the reader is held up once, for a deadline at most.
+    While answers take less than `quick_ns` and nothing waits, a window is answered in the reader's thread: waking
+    another one takes 0.2 ms. Should such an answer not come, the reader is held up once, for a deadline at most.
 
     Args:
         answerer: used by one thread at a time.

@@ -80,8 +80,7 @@ def run(args: argparse.Namespace) -> int:
     with daemon.rooms(loaded, take, stopping.is_set) as made:
         made.await_plans()
         if not made.runner.first_is_ready():
-            raise UnavailableError(f"{made.runner.out()[0]}: figures of another back end are not its own: mend that, or "
-                                   "name another --plan")  # fmt: skip
+            raise UnavailableError(f"{made.runner.out()[0]}: nothing was evaluated: mend that, or name another --plan")
         made.pipeline.run()
     progress.done()
     if stopping.is_set():
