@@ -6,12 +6,12 @@ import argparse
 import os
 from pathlib import Path
 
+from firstspike import doctor
+from firstspike.cli.doctor import add_probe_arguments, as_json, print_accelerators
 from firstspike.cli.output import Progress, emit, emit_json, say
-from firstspike.errors import UnavailableError
+from firstspike.errors import ConfigError, UsageError
 from firstspike.worker import drivers, environments, install
-from firstspike.worker.probe import Probed, probe
-
-PROBE_S = 20.0
+from firstspike.worker.environments import Environment
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,3 +36,101 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     removing = tasks.add_parser("remove", help="take the environment of a back end away")
     removing.add_argument("name", metavar="NAME")
     removing.set_defaults(run=run_remove)
+    asking = tasks.add_parser(
+        "doctor",
+        help="what is attached, and how its environment stands",
+        description="Look for devices, in each environment. Names given: 69 if one of them is not ready. Else: 69 "
+        "if an environment that is installed does not work.",
+    )
+    asking.add_argument("names", metavar="NAME", nargs="*", help="default: all")
+    add_probe_arguments(asking)
+    asking.set_defaults(run=run_doctor)
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Print every driver with the state of its environment."""
+    all_drivers = [drivers.load(name) for name in drivers.names()]
+    found = [(driver, environments.look(driver)) for driver in all_drivers]
+    if args.json:
+        emit_json({
+            "schema": "firstspike.workers/1",
+            "places": [str(place) for place in environments.places()],
+            "workers": [
+                {
+                    "name": driver.name, "summary": driver.summary, "state": environment.state,
+                    "path": str(environment.path), "reason": environment.reason, "fix": environment.fix,
+                    "python": environment.marker.get("python"), "wanted_python": driver.recipe.python,
+                    "packages": driver.recipe.packages, "system_packages": driver.recipe.system,
+                }
+                for driver, environment in found
+            ],
+        })  # fmt: skip
+        return 0
+    for driver, environment in found:
+        python = environment.marker.get("python")
+        emit(f"{driver.name:<12} {environment.state:<14} {f'Python {python}' if python else '':<14} {driver.summary}")
+        if environment.state in ("outdated", "broken"):
+            emit(f"{'':<12} {environment.path}: {environment.reason}: {environment.fix}")
+    return 0
+
+
+def run_install(args: argparse.Namespace) -> int:
+    """Make an environment, and say what its driver finds."""
+    driver = _driver(args.name)
+    if args.dry_run:
+        for line in install.plan(driver, args.python)[1]:
+            emit(line)
+        return 0
+    before = environments.look(driver)
+    if before.state == "installed" and not args.force:
+        emit(f"{driver.name}: already installed: {before.path} (--force makes it anew)")
+        return 0
+    progress = Progress(f"install {driver.name}")
+    try:
+        made = install.install(driver, args.python, force=args.force, say=say, progress=progress.show)
+    finally:
+        progress.done()
+    emit(f"{driver.name}: installed: {made.path} (Python {made.marker.get('python')})")
+    _warn(driver, made)
+    print_accelerators(doctor.accelerators([doctor.Section(driver.name, driver.name)]))
+    return 0
+
+
+def run_remove(args: argparse.Namespace) -> int:
+    """Take an environment away."""
+    name = _driver(args.name).name
+    path = environments.remove(name, say)
+    emit(f"{name}: removed {path}" if path else f"{name}: is not installed")
+    return 0
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    """Look for devices with some drivers, or all."""
+    names = args.names or [name for name in drivers.names() if not drivers.load(name).for_tests]
+    found = doctor.accelerators([doctor.Section(_driver(name).name, name) for name in names], args.timeout)
+    if args.json:
+        emit_json({"schema": "firstspike.workers-doctor/1", "accelerators": [as_json(one) for one in found]})
+    else:
+        print_accelerators(found)
+    if args.names:
+        return 0 if all(one.state == "ready" for one in found) else os.EX_UNAVAILABLE
+    return os.EX_UNAVAILABLE if any(one.state in ("broken", "failed") for one in found) else 0
+
+
+def _driver(name: str) -> drivers.DriverFile:
+    """The driver that an argument names."""
+    try:
+        return drivers.load(name)
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+
+
+def _warn(driver: drivers.DriverFile, made: Environment) -> None:
+    """Say what an installation could not see to."""
+    interpreter = Path(str(made.marker.get("interpreter")))
+    system = made.path.parent == environments.SYSTEM_PLACE
+    if system and (closed := install.unreadable_by_others(interpreter)) is not None:
+        say(
+            f"{driver.name}: {interpreter} lies in {closed}, which other users cannot enter: a daemon that runs as "
+            f"another user cannot start it: take an interpreter of the system (--python)"
+        )

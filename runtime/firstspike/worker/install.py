@@ -17,6 +17,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import firstspike
 from firstspike.errors import OutputError, UnavailableError
@@ -47,6 +48,17 @@ _LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
 _IMPORT = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
 
 
+class Library(NamedTuple):
+    """A library that is missing."""
+
+    name: str
+    package: str
+    """The Debian package that has it."""
+
+    def __str__(self) -> str:
+        return f"{self.name}, which pip cannot install: apt-get install {self.package}"
+
+
 def plan(driver: DriverFile, python: Path | None) -> tuple[Interpreter, list[str]]:
     """The interpreter that an installation would take, and what it would do, for a person."""
     interpreter = interpreters.find(driver.recipe.python, python)
@@ -57,7 +69,7 @@ def plan(driver: DriverFile, python: Path | None) -> tuple[Interpreter, list[str
         lines.append("          and those that this Python already has")
     if recipe.constraints:
         lines.append(f"pinned    {len(recipe.constraints)} packages, with what those pull in")
-    lines += [f"missing   {text}" for text in missing_libraries(driver)]
+    lines += [f"missing   {library}" for library in missing_libraries(driver)]
     return interpreter, lines
 
 
@@ -99,14 +111,10 @@ def install(driver: DriverFile, python: Path | None, *, force: bool, say: Say, p
     return look(driver)
 
 
-def missing_libraries(driver: DriverFile) -> list[str]:
-    """Of the Debian packages that a driver names, those whose library this machine does not load, each with the fix."""
-    missing = []
-    for package in driver.recipe.system:
-        library = soname(package)
-        if library is not None and not _loads(library):
-            missing.append(f"{library} of the system package {package}: apt-get install {package}")
-    return missing
+def missing_libraries(driver: DriverFile) -> list[Library]:
+    """Of the system packages that a driver names, those whose library this machine does not load."""
+    named = [(soname(package), package) for package in driver.recipe.system]
+    return [Library(name, package) for name, package in named if name is not None and not _loads(name)]
 
 
 def soname(package: str) -> str | None:
@@ -146,7 +154,16 @@ def _fill(folder: Path, driver: DriverFile, interpreter: Interpreter, lock: int,
         pins = folder / "firstspike-pins.txt"
         pins.write_text("".join(f"{line}\n" for line in recipe.constraints), "utf-8")
         # Wheels alone: a build would need a compiler, take hours for NumPy on a small board, and fail late.
-        argv: list[str | Path] = [python, *PIP, "install", "--only-binary", ":all:", "--constraint", pins, *recipe.packages]
+        argv: list[str | Path] = [
+            python,
+            *PIP,
+            "install",
+            "--only-binary",
+            ":all:",
+            "--constraint",
+            pins,
+            *recipe.packages,
+        ]
         _run(argv, f"{' '.join(recipe.packages)} could not be installed", lock, progress)
     modules = ("numpy", *recipe.imports)
     say(f"importing {', '.join(modules)}")

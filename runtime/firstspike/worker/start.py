@@ -6,13 +6,13 @@ input. So the code at both ends of a link is always of one version, also on anot
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 BOOTSTRAP = """\
 import json, os
@@ -53,18 +53,21 @@ class Program:
 
     def greeting(self) -> bytes:
         """What to send first."""
-        shim = resources.files("firstspike.worker").joinpath("shim.py").read_text("utf-8")
-        room = resources.files("firstspike.backends")
-        sources = {
-            f"firstspike.backends.{name}": room.joinpath(f"{name}.py").read_text("utf-8")
-            for name in (*self.siblings, self.driver)
-        }
+        names = [f"firstspike.backends.{name}" for name in (*self.siblings, self.driver)]
+        sources = {name: _source(name) for name in names}
         sent = {
-            "shim": shim, "sources": sources, "driver": f"firstspike.backends.{self.driver}",
+            "shim": _source("firstspike.worker.shim"), "sources": sources, "driver": f"firstspike.backends.{self.driver}",
             "parent": os.getpid() if self.local else 0,
         }  # fmt: skip
         text = json.dumps(sent).encode()
         return b"%012d" % len(text) + text
+
+
+def _source(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(module)
+    return Path(spec.origin).read_text("utf-8")
 
 
 def is_local(command: Sequence[str]) -> bool:
