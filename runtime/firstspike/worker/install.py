@@ -61,8 +61,7 @@ class Library(NamedTuple):
 
 def plan(driver: DriverFile, python: Path | None) -> tuple[Interpreter, list[str]]:
     """The interpreter that an installation would take, and what it would do, for a person."""
-    interpreter = interpreters.find(driver.recipe.python, python)
-    recipe = driver.recipe
+    interpreter, recipe = _interpreter(driver, python), driver.recipe
     lines = [f"python    {interpreter.path} ({interpreter.text})", f"place     {_target(driver)}"]
     lines.append(f"packages  {' '.join(recipe.packages) or 'none'}")
     if recipe.system_site:
@@ -90,7 +89,7 @@ def install(driver: DriverFile, python: Path | None, *, force: bool, say: Say, p
     found = look(driver)
     if found.state == "installed" and not force:
         return found
-    interpreter = interpreters.find(driver.recipe.python, python)
+    interpreter = _interpreter(driver, python)
     path = _target(driver)
     if path.exists() and not path.is_symlink():
         raise OutputError(f"{path}: was not made by firstspike: move it away")
@@ -134,6 +133,11 @@ def _target(driver: DriverFile) -> Path:
     return found.path if os.access(found.path.parent, os.W_OK) else places()[0] / driver.name
 
 
+def _interpreter(driver: DriverFile, python: Path | None) -> Interpreter:
+    recipe = driver.recipe
+    return interpreters.find(recipe.python, python, system=recipe.system_site, pip=bool(recipe.packages))
+
+
 def _loads(library: str) -> bool:
     argv = [sys.executable, "-I", "-c", _LOAD, library]  # not in this process: a library may do anything when loaded
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
@@ -165,9 +169,10 @@ def _fill(folder: Path, driver: DriverFile, interpreter: Interpreter, lock: int,
             *recipe.packages,
         ]
         _run(argv, f"{' '.join(recipe.packages)} could not be installed", lock, progress)
-    modules = ("numpy", *recipe.imports)
+    modules = list(dict.fromkeys(("numpy", *recipe.imports)))
     say(f"importing {', '.join(modules)}")
-    _run([python, "-c", _IMPORT, *modules], f"what was installed for {driver.name} cannot be imported", lock, progress)
+    fix = f"apt-get install {' '.join(recipe.system)}" if recipe.system else ""
+    _run([python, "-c", _IMPORT, *modules], f"{driver.name} needs {' and '.join(modules)}", lock, progress, fix)
     marker = {
         "schema": "firstspike.worker-environment/1", "driver": driver.name, "recipe": digest(recipe),
         "packages": list(recipe.packages), "python": interpreter.text, "interpreter": str(interpreter.path),
@@ -188,7 +193,7 @@ def _turn(path: Path, folder: Path) -> None:
     link.replace(path)
 
 
-def _run(argv: Sequence[str | Path], fault: str, lock: int, progress: Say) -> None:
+def _run(argv: Sequence[str | Path], fault: str, lock: int, progress: Say, fix: str = "") -> None:
     """Run one step to its end; what it writes is told to `progress`.
 
     Raises:
@@ -214,7 +219,8 @@ def _run(argv: Sequence[str | Path], fault: str, lock: int, progress: Say) -> No
         finally:
             interpreters.end_group(child)
     if child.returncode:
-        raise UnavailableError(f"{fault}: {telling(lines) or f'exit code {child.returncode}'}")
+        cause = telling(lines) or f"it ended with {child.returncode}"
+        raise UnavailableError(": ".join(part for part in (fault, cause, fix) if part))
 
 
 def telling(lines: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from firstspike.worker.link import environment
 
 ANSWER_S = 10.0
 """Time an interpreter has to say what it is; a cold start from a slow card takes a second or two."""
+SYSTEM = Path("/usr/bin")
 
 _QUESTION = """\
 import json, os, sys
@@ -61,9 +62,9 @@ class Interpreter:
         parts = tuple(map(int, wanted.split(".")))
         return self.version[: len(parts)] == parts and self.version >= OLDEST
 
-    def fault(self) -> str | None:
-        """Why it cannot make an environment, and the fix; None if it can."""
-        if not self.missing:
+    def fault(self, *, pip: bool = True) -> str | None:
+        """Why it cannot make an environment, with pip or without, and the fix; None if it can."""
+        if not self.missing or (not pip and self.missing == ("ensurepip",)):
             return None
         fix = ""
         if self.path.parts[:3] == ("/", "usr", "bin"):
@@ -82,33 +83,47 @@ def examine(path: Path, within_s: float = ANSWER_S) -> Interpreter | None:
     return found if implementation == "cpython" else None
 
 
-def find(wanted: Sequence[str], given: Path | None = None, env: Mapping[str, str] = os.environ) -> Interpreter:
+def find(
+    wanted: Sequence[str],
+    given: Path | None = None,
+    env: Mapping[str, str] = os.environ,
+    *,
+    system: bool = False,
+    pip: bool = True,
+) -> Interpreter:
     """An interpreter of the best version that is there.
 
     Args:
         wanted: versions such as `3.9`, best first.
         given: take this one and no other.
         env: where PATH and the places of pyenv and uv are read.
+        system: take the system's own, whose packages apt-get installs.
+        pip: whether its environment shall have pip.
 
     Raises:
         UnavailableError: there is none; the text says which would do, and how to get one.
         UsageError: the one that was given does not do.
     """
     if given is not None:
-        return _given(given, wanted)
+        return _given(given, wanted, pip=pip)
     faults: list[str] = []
     for version in wanted:
         seen: set[Path] = set()
-        for path in candidates(version, env):
+        for path in _in([SYSTEM], version) if system else candidates(version, env):
             if (real := Path(os.path.realpath(path))) in seen:
                 continue
             seen.add(real)
             found = examine(path)
             if found is None or not found.fits(version):
                 continue
-            if (fault := found.fault()) is None:
+            if (fault := found.fault(pip=pip)) is None:
                 return found
             faults.append(fault)
+    if system:
+        text = f"the system has no Python {_versions(wanted)} in {SYSTEM}, whose packages this back end needs"
+        raise UnavailableError(
+            f"{'; '.join([text, *dict.fromkeys(faults)])}: name another that has them: --python PATH"
+        )
     raise UnavailableError(_none(wanted, list(dict.fromkeys(faults)), env))
 
 
@@ -116,16 +131,19 @@ def candidates(version: str, env: Mapping[str, str] = os.environ) -> Iterator[Pa
     """Files that may be a Python of that version, most obvious first."""
     if f"{sys.version_info[0]}.{sys.version_info[1]}".startswith(version):
         yield Path(sys.executable)
-    name = f"python{version}"
     home = Path(env.get("HOME") or Path.home())
     folders = [Path(folder) for folder in env.get("PATH", "").split(os.pathsep) if folder]
     folders += _newest(Path(env.get("PYENV_ROOT") or home / ".pyenv") / "versions", version)
     for uv in _uv_folders(env, home):
         folders += _newest(uv, version)
-    folders += [home / ".local" / "bin", Path("/usr/local/bin"), Path("/usr/bin")]
+    folders += [home / ".local" / "bin", Path("/usr/local/bin"), SYSTEM]
     folders += [place / "bin" for place in sorted([*Path("/opt").glob("python*"), *Path("/opt/python").glob("*")])]
+    yield from _in(folders, version)
+
+
+def _in(folders: Sequence[Path], version: str) -> Iterator[Path]:
     for folder in folders:
-        path = folder / name
+        path = folder / f"python{version}"
         if os.access(path, os.X_OK) and path.is_file():
             yield path
 
@@ -150,13 +168,13 @@ def _uv_folders(env: Mapping[str, str], home: Path) -> list[Path]:
     return found
 
 
-def _given(path: Path, wanted: Sequence[str]) -> Interpreter:
+def _given(path: Path, wanted: Sequence[str], *, pip: bool) -> Interpreter:
     found = examine(path)
     if found is None:
         raise UsageError(f"--python {path}: is no Python that answers: name its executable, such as /usr/bin/python3.9")
     if not any(found.fits(version) for version in wanted):
         raise UsageError(f"--python {path}: is Python {found.text}: {_versions(wanted)} is needed")
-    if fault := found.fault():
+    if fault := found.fault(pip=pip):
         raise UnavailableError(f"--python {path}: {fault}")
     return found
 

@@ -56,7 +56,7 @@ class Program:
         names = [f"firstspike.backends.{name}" for name in (*self.siblings, self.driver)]
         sources = {name: _source(name) for name in names}
         sent = {
-            "shim": _source("firstspike.worker.shim"), "sources": sources, "driver": f"firstspike.backends.{self.driver}",
+            "shim": _source("firstspike.worker.shim"), "sources": sources, "driver": names[-1],
             "parent": os.getpid() if self.local else 0,
         }  # fmt: skip
         text = json.dumps(sent).encode()
