@@ -92,8 +92,9 @@ def run_install(args: argparse.Namespace) -> int:
         progress.done()
     emit(f"{driver.name}: installed: {made.path} (Python {made.marker.get('python')})")
     _warn(driver, made)
-    print_accelerators(doctor.accelerators([doctor.Section(driver.name, driver.name)]))
-    return 0
+    found = doctor.accelerators([doctor.Section(driver.name, driver.name)])
+    print_accelerators(found)
+    return os.EX_UNAVAILABLE if found[0].state == "failed" else 0
 
 
 def run_remove(args: argparse.Namespace) -> int:

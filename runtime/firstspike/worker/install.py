@@ -32,15 +32,7 @@ Say = Callable[[str], None]
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 PIP_FOR_OLD = "pip==21.3.1"
 """The last for Python 3.6; what that brings along does not know today's wheels."""
-NOT_INHERITED = (
-    "PIP_USER",
-    "PIP_TARGET",
-    "PIP_PREFIX",
-    "PIP_ROOT",
-    "PIP_REQUIREMENT",
-    "PIP_CONSTRAINT",
-    "PIP_EDITABLE",
-)
+NOT_INHERITED = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIREMENT", "PIP_CONSTRAINT")
 """Settings of pip that would put packages elsewhere, or others beside."""
 KEPT_LINES = 200
 

@@ -24,7 +24,7 @@ from firstspike.worker.link import environment
 
 ANSWER_S = 10.0
 """Time an interpreter has to say what it is; a cold start from a slow card takes a second or two."""
-SYSTEM = Path("/usr/bin")
+SYSTEM, LOCAL, OPTIONAL = Path("/usr/bin"), Path("/usr/local/bin"), Path("/opt")
 
 _QUESTION = """\
 import json, os, sys
@@ -136,8 +136,8 @@ def candidates(version: str, env: Mapping[str, str] = os.environ) -> Iterator[Pa
     folders += _newest(Path(env.get("PYENV_ROOT") or home / ".pyenv") / "versions", version)
     for uv in _uv_folders(env, home):
         folders += _newest(uv, version)
-    folders += [home / ".local" / "bin", Path("/usr/local/bin"), SYSTEM]
-    folders += [place / "bin" for place in sorted([*Path("/opt").glob("python*"), *Path("/opt/python").glob("*")])]
+    folders += [home / ".local" / "bin", LOCAL, SYSTEM]
+    folders += [place / "bin" for place in sorted([*OPTIONAL.glob("python*"), *OPTIONAL.glob("python/*")])]
     yield from _in(folders, version)
 
 
