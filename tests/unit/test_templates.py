@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
 from tests.support.workers import new_driver
 
 from firstspike import doctor, plugins
