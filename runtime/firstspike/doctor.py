@@ -147,7 +147,10 @@ def _model(folder: Path) -> dict[str, Any]:
 
 
 def _examine(section: Section, within_s: float) -> Accelerator:
-    driver = drivers.load(section.kind)
+    try:
+        driver = drivers.load(section.kind)
+    except FirstspikeError as error:
+        return _unusable(section, str(error))
     environment = environments.look(driver)
     options = driver.defaults() | dict(section.options)
     probed_with: Literal["environment", "command", "firstspike"] = "command" if section.command else "environment"
@@ -161,6 +164,12 @@ def _examine(section: Section, within_s: float) -> Accelerator:
         section.name, section.kind, state, reason, fix, answer.devices, probed_with, answer.worker, environment,
         missing, driver.tried,
     )  # fmt: skip
+
+
+def _unusable(section: Section, reason: str) -> Accelerator:
+    nowhere = Environment(section.kind, "not installed", environments.places()[0] / section.kind)
+    fix = "correct its file"
+    return Accelerator(section.name, section.kind, "failed", reason, fix, (), "firstspike", {}, nowhere, (), "")
 
 
 def _judge(environment: Environment, answer: Probed, probed_with: str) -> tuple[State, str, str]:
@@ -196,8 +205,19 @@ def sections(loaded: config.Loaded | None) -> list[Section]:
     if loaded is not None and (kind := loaded.config.backend.kind) in known:
         configured.append(Section(kind, kind, loaded.backend_options.model_dump()))
     mentioned = {section.kind for section in configured}
-    others = [name for name in known if name not in mentioned and not drivers.load(name).for_tests]
-    return configured + [Section(name, name) for name in others]
+    return configured + [Section(name, name) for name in of_use() if name not in mentioned]
+
+
+def of_use() -> list[str]:
+    """The drivers that are not for tests alone."""
+    found = []
+    for name in drivers.names():
+        try:
+            for_tests = drivers.load(name).for_tests
+        except FirstspikeError:  # a file that cannot be used is reported when it is examined
+            for_tests = False
+        found += [] if for_tests else [name]
+    return found
 
 
 def plans(loaded: config.Loaded, found: Sequence[Accelerator]) -> list[Plan]:

@@ -112,7 +112,7 @@ def test_a_thousand_devices_are_cut(new_driver, place):
     [
         (None, "cannot be started"),
         ("#!/bin/sh\nexit 4\n", "exit code 4"),
-        ("#!/bin/sh\necho hello there, this is no worker\n", "is no frame"),
+        ("#!/bin/sh\necho hello there, this is no worker; cat > /dev/null\n", "is no frame"),
         ("#!/bin/sh\necho 'No module named numpy' >&2; exit 1\n", "No module named numpy"),
         ("#!/bin/sh\nsleep 600\n", "no answer within 1 s"),
     ],
@@ -149,6 +149,20 @@ def test_an_environment_that_broke_is_told_so(new_driver, place, tmp_path):
     found = doctor.accelerators([Section(name, name)])[0]
     assert (found.state, found.fix) == ("broken", "firstspike workers install mine")
     assert "is gone" in found.reason
+
+
+@pytest.mark.parametrize("text", ["import nowhere", "def", "raise SystemError(1)", "class Driver: pass"])
+def test_a_drivers_file_that_cannot_be_used_spoils_nothing_else(new_driver, place, capsys, text):
+    new_driver("mine", text)
+    found = {one.name: one for one in doctor.accelerators([Section(name, name) for name in ("mine", "null")])}
+    assert found["mine"].state == "failed"
+    assert "the file of back end mine cannot be used" in found["mine"].reason
+    assert found["null"].state == "not installed"
+    assert cli.main(["workers", "list"]) == 0
+    out, err = capsys.readouterr()
+    assert "null" in out
+    assert "the file of back end mine cannot be used" in err
+    assert cli.main(["workers", "install", "mine"]) == os.EX_USAGE
 
 
 def test_many_are_asked_at_once_and_one_that_hangs_keeps_no_other_from_its_answer(new_driver, place):

@@ -49,8 +49,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run_list(args: argparse.Namespace) -> int:
     """Print every driver with the state of its environment."""
-    all_drivers = [drivers.load(name) for name in drivers.names()]
-    found = [(driver, environments.look(driver)) for driver in all_drivers]
+    found = []
+    for name in drivers.names():
+        try:
+            driver = drivers.load(name)
+        except ConfigError as error:
+            say(f"firstspike: {error}")
+            continue
+        found.append((driver, environments.look(driver)))
     if args.json:
         emit_json({
             "schema": "firstspike.workers/1",
@@ -107,8 +113,11 @@ def run_remove(args: argparse.Namespace) -> int:
 
 def run_doctor(args: argparse.Namespace) -> int:
     """Look for devices with some drivers, or all."""
-    names = args.names or [name for name in drivers.names() if not drivers.load(name).for_tests]
-    found = doctor.accelerators([doctor.Section(_driver(name).name, name) for name in names], args.timeout)
+    names = args.names or doctor.of_use()
+    unknown = [name for name in names if name not in drivers.names()]
+    if unknown:
+        _driver(unknown[0])
+    found = doctor.accelerators([doctor.Section(name, name) for name in names], args.timeout)
     if args.json:
         emit_json({"schema": "firstspike.workers-doctor/1", "accelerators": [as_json(one) for one in found]})
     else:

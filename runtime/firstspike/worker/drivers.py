@@ -72,20 +72,34 @@ class DriverFile:
 
 
 def names() -> list[str]:
-    """The names of all drivers, sorted."""
+    """The names of all drivers, sorted; with files that cannot be imported, for `load` to explain."""
     found = [entry.name for entry in pkgutil.iter_modules(backends.__path__) if not entry.name.startswith("_")]
-    return sorted(name for name in found if hasattr(importlib.import_module(f"firstspike.backends.{name}"), "Driver"))
+    return sorted(name for name in found if _may_drive(name))
 
 
 def load(name: str) -> DriverFile:
     """Read a driver's tables.
 
     Raises:
-        ConfigError: no driver is called so; the text lists those that there are.
+        ConfigError: no driver is called so, and the text lists those that there are; or its file cannot be used.
     """
     if name not in names():
         raise ConfigError(f"no back end that runs in a worker is called {name!r}: there are {', '.join(names())}")
-    module = importlib.import_module(f"firstspike.backends.{name}")
+    try:
+        module = importlib.import_module(f"firstspike.backends.{name}")
+        return _read(name, module)
+    except Exception as error:
+        raise ConfigError(f"the file of back end {name} cannot be used: {type(error).__name__}: {error}") from error
+
+
+def _may_drive(name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(f"firstspike.backends.{name}"), "Driver")
+    except Exception:  # noqa: BLE001 (a file that somebody is writing: whatever is wrong with it, the others work)
+        return True
+
+
+def _read(name: str, module: ModuleType) -> DriverFile:
     wanted = getattr(module, "ENVIRONMENT", {})
     recipe = Recipe(
         python=tuple(wanted.get("python", ("3",))), packages=tuple(wanted.get("packages", ())),

@@ -40,7 +40,7 @@ class Program:
     driver: str
     """Name of the back end's file in backends/."""
     siblings: tuple[str, ...] = ()
-    """Names of the files beside it that it imports, before those that import them."""
+    """What it imports of ours, before those that import it: names of files beside it, or modules by their full name."""
     local: bool = True
     """Whether `command` is the interpreter itself, a child of this process."""
 
@@ -53,7 +53,7 @@ class Program:
 
     def greeting(self) -> bytes:
         """What to send first."""
-        names = [f"firstspike.backends.{name}" for name in (*self.siblings, self.driver)]
+        names = [name if "." in name else f"firstspike.backends.{name}" for name in (*self.siblings, self.driver)]
         sources = {name: _source(name) for name in names}
         sent = {
             "shim": _source("firstspike.worker.shim"), "sources": sources, "driver": names[-1],
@@ -64,6 +64,7 @@ class Program:
 
 
 def _source(module: str) -> str:
+    """A module's text, wherever it is imported from: back ends may lie in more folders than one."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise FileNotFoundError(module)
