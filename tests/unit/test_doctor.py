@@ -87,8 +87,8 @@ def test_the_configured_options_reach_the_probe_over_the_defaults(new_driver, pl
     ],
 )
 def test_whatever_a_probe_does_there_is_an_answer(new_driver, place, body, reason):
-    quick = "time.sleep" in body or "SIGSTOP" in body
-    found = examined(new_driver, body, within_s=1.0 if quick else 20.0)
+    hangs = "time.sleep" in body or "SIGSTOP" in body
+    found = examined(new_driver, body, within_s=1.0 if hangs else 20.0)
     assert found.state == "failed"
     assert reason in found.reason
     assert found.devices == ()
@@ -121,18 +121,15 @@ def test_whatever_the_command_is_there_is_an_answer(new_driver, place, tmp_path,
     path = tmp_path / "python"
     if text is not None:
         script(path, text)
-    found = examined(new_driver, "return []", command=(str(path),), within_s=1.0)
+    found = examined(new_driver, "return []", command=(str(path),), within_s=1.0 if "sleep" in str(text) else 20.0)
     assert (found.state, reason in found.reason) == ("failed", True), found.reason
 
 
 def test_without_an_environment_firstspikes_own_python_looks_and_the_fix_is_to_install(new_driver, place):
     body = 'return [{"device": "stick", "present": True}]'
     found = examined(new_driver, body, command=None)
-    assert (found.state, found.reason, found.fix) == (
-        "not installed",
-        "not installed",
-        "firstspike workers install mine",
-    )
+    assert (found.state, found.fix) == ("not installed", "firstspike workers install mine")
+    assert found.reason == "no environment was made for it"
     assert found.probed_with == "firstspike"
     assert found.devices[0].present
     assert [library.package for library in found.missing] == ["libnowhere-3.0-0"]
@@ -168,7 +165,7 @@ def test_a_drivers_file_that_cannot_be_used_spoils_nothing_else(new_driver, plac
 def test_many_are_asked_at_once_and_one_that_hangs_keeps_no_other_from_its_answer(new_driver, place):
     new_driver("mine", DRIVER.format(body='return [{"device": "a", "present": True}]'))
     new_driver("stuck", DRIVER.format(body="time.sleep(600)"))
-    found = doctor.accelerators([Section(name, name, {}, HERE) for name in ("stuck", "mine", "stuck", "mine")], 3.0)
+    found = doctor.accelerators([Section(name, name, {}, HERE) for name in ("stuck", "mine", "stuck", "mine")], 5.0)
     assert [accelerator.state for accelerator in found] == ["failed", "ready", "failed", "ready"]
 
 
@@ -220,7 +217,7 @@ def test_the_report_for_a_person_names_state_reason_and_fix(new_driver, place, c
     assert cli.main(["workers", "doctor", "mine"]) == os.EX_UNAVAILABLE
     out = capsys.readouterr().out
     for part in (
-        "mine           not installed", "fix: firstspike workers install mine", "stick: not attached: not plugged in",
+        "mine           not installed", "fix: firstspike workers install mine", "stick: not seen: not plugged in",
         "fix: plug it in", "missing: libnowhere-3.0.so.0", "apt-get install libnowhere-3.0-0", "never run on hardware",
     ):  # fmt: skip
         assert part in out, out
@@ -260,6 +257,7 @@ def test_what_else_may_be_wrong_is_told(place, tmp_path, monkeypatch):
     assert [Path(model["path"]).name for model in bad] == ["bad"]
 
 
-def test_mistakes_of_the_caller(place):
+def test_mistakes_of_the_caller(place, capsys):
     complained(firstspike("doctor", "--timeout", "0"), os.EX_USAGE, "'0'")
-    complained(firstspike("workers", "doctor", "nul"), os.EX_USAGE, "'nul'")
+    assert cli.main(["workers", "doctor", "nul"]) == os.EX_USAGE
+    assert "'nul'" in capsys.readouterr().err

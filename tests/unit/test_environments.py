@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.program import complained, firstspike
+from tests.support.program import firstspike
 from tests.support.workers import fake_python, new_driver
 
+from firstspike import cli
 from firstspike.errors import OutputError, UnavailableError
 from firstspike.worker import drivers, environments, install
 from firstspike.worker.environments import look, python_of
@@ -40,6 +41,21 @@ def make(python, *, force=False, said=None):
     """Install `null` with an interpreter."""
     say = (said if said is not None else []).append
     return install.install(drivers.load("null"), python, force=force, say=say, progress=lambda _: None)
+
+
+@pytest.fixture
+def command(capsys):
+    """Run `firstspike workers …` in this process: its exit code and all that it printed."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = cli.main(["workers", *map(str, arguments)])
+        except SystemExit as error:
+            code = error.code
+        return code, "".join(capsys.readouterr())
+
+    return run
 
 
 def left(place):
@@ -229,7 +245,7 @@ def test_two_at_once_make_one(tmp_path, place):
     assert len(left(place)) == 2
 
 
-def test_a_vanished_interpreter_makes_it_broken_and_installing_mends_it(tmp_path, place):
+def test_a_vanished_interpreter_makes_it_broken_and_installing_mends_it(tmp_path, place, command):
     python = fake_python(tmp_path / "py" / "python3.9")
     make(python)
     python.unlink()
@@ -240,9 +256,10 @@ def test_a_vanished_interpreter_makes_it_broken_and_installing_mends_it(tmp_path
         python_of("null")
     assert "is broken" in absent.value.reason
     assert absent.value.fix == "firstspike workers install null"
-    listed = firstspike("workers", "list")
-    assert "broken" in listed.stdout
-    assert str(python) in listed.stdout
+    code, listed = command("list")
+    assert code == 0
+    assert "broken" in listed
+    assert str(python) in listed
     assert make(fake_python(tmp_path / "other" / "python3.9")).state == "installed"
 
 
@@ -275,13 +292,12 @@ def test_a_marker_that_says_nothing_makes_it_broken(content, tmp_path, place):
     assert make(fake_python(tmp_path / "py" / "python3.9")).state == "installed"
 
 
-def test_removed_with_all_that_was_left(tmp_path, place):
+def test_removed_with_all_that_was_left(tmp_path, place, command):
     make(fake_python(tmp_path / "py" / "python3.9"))
     (place / ".null-left-behind").mkdir()
-    done = firstspike("workers", "remove", "null")
-    assert done.returncode == 0
+    assert command("remove", "null") == (0, f"null: removed {place}/null\n")
     assert left(place) == []
-    assert "is not installed" in firstspike("workers", "remove", "null").stdout
+    assert command("remove", "null") == (0, "null: is not installed\n")
 
 
 def test_what_firstspike_did_not_make_is_left_alone(tmp_path, place):
@@ -293,14 +309,16 @@ def test_what_firstspike_did_not_make_is_left_alone(tmp_path, place):
     assert (place / "null" / "precious").exists()
 
 
-def test_a_place_that_cannot_be_written(tmp_path, monkeypatch):
+def test_a_place_that_cannot_be_written(tmp_path, monkeypatch, command):
     monkeypatch.setenv(environments.OVERRIDE, "/proc/workers")  # nobody may write there, root neither
     with pytest.raises(OutputError, match=r"/proc/workers: cannot be written: .*FIRSTSPIKE_WORKERS"):
         make(fake_python(tmp_path / "py" / "python3.9"))
     file = tmp_path / "file"
     file.write_text("")
-    done = firstspike("workers", "install", "null", environment={environments.OVERRIDE: str(file)})
-    complained(done, os.EX_IOERR, f"{file}")
+    monkeypatch.setenv(environments.OVERRIDE, str(file))
+    code, said = command("install", "null")
+    assert code == os.EX_IOERR
+    assert f"firstspike: {file}" in said
 
 
 def test_places_of_a_user_and_of_the_system(tmp_path, monkeypatch):
@@ -317,24 +335,32 @@ def test_places_of_a_user_and_of_the_system(tmp_path, monkeypatch):
     assert made.path == own / "null"
 
 
-def test_nothing_is_done_when_asked_what_would_be(tmp_path, place):
+def test_nothing_is_done_when_asked_what_would_be(tmp_path, place, command):
     python = fake_python(tmp_path / "py" / "python3.9")
-    done = firstspike("workers", "install", "null", "--dry-run", "--python", python)
-    assert done.returncode == 0
-    assert f"python    {python} (3.9.7)" in done.stdout
-    assert f"place     {place}/null" in done.stdout
+    code, said = command("install", "null", "--dry-run", "--python", python)
+    assert code == 0
+    assert f"python    {python} (3.9.7)" in said
+    assert f"place     {place}/null" in said
     assert not place.exists()
 
 
-def test_mistakes_of_the_caller(place):
-    complained(firstspike("workers", "install", "nul"), os.EX_USAGE, "no back end", "'nul'", "null")
-    complained(firstspike("workers", "remove", "../x"), os.EX_USAGE, "'../x'")
-    complained(firstspike("workers", "install", "null", "--python", "/nowhere"), os.EX_USAGE, "/nowhere")
-    complained(firstspike("workers"), os.EX_USAGE)
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("install", "nul"), ("no back end", "'nul'", "null")),
+        (("remove", "../x"), ("'../x'",)),
+        (("install", "null", "--python", "/nowhere"), ("--python /nowhere", "is no Python")),
+        ((), ("TASK",)),
+    ],
+)
+def test_mistakes_of_the_caller(arguments, parts, place, command):
+    code, said = command(*arguments)
+    assert code == os.EX_USAGE
+    assert all(part in said for part in parts), said
 
 
-def test_listed_before_anything_is_installed(place):
-    listed = json.loads(firstspike("workers", "list", "--json").stdout)
+def test_listed_before_anything_is_installed(place, command):
+    listed = json.loads(command("list", "--json")[1])
     assert listed["places"] == [str(place)]
     null = next(worker for worker in listed["workers"] if worker["name"] == "null")
     assert (null["state"], null["fix"], null["python"]) == ("not installed", "firstspike workers install null", None)

@@ -119,7 +119,8 @@ def print_accelerators(found: Sequence[Accelerator]) -> None:
         for device in accelerator.devices:
             if device.reason and device.reason == accelerator.reason:
                 continue
-            stands = "attached" if device.present else "not attached" if device.reason else "not there"
+            unseen = "not seen" if accelerator.probed_with == "firstspike" else "not attached"
+            stands = "attached" if device.present else unseen
             emit(f"{MARGIN}{device.device}: {stands}{_after(device.reason)}")
             if device.fix != accelerator.fix:
                 _fix(device.fix)

@@ -60,7 +60,8 @@ def look(driver: drivers.DriverFile) -> Environment:
         if path.is_symlink() or path.exists():
             return _stands(driver, path)
     install = f"firstspike workers install {driver.name}"
-    return Environment(driver.name, "not installed", places()[0] / driver.name, reason="not installed", fix=install)
+    path = places()[0] / driver.name
+    return Environment(driver.name, "not installed", path, reason="no environment was made for it", fix=install)
 
 
 def python_of(name: str) -> Path:
