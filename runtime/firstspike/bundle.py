@@ -134,15 +134,19 @@ class Bundle:
             ) from None
 
 
+def places() -> list[Path]:
+    """Folders of models that came with firstspike, the first one first; they need not exist."""
+    given = [Path(os.environ["FIRSTSPIKE_MODELS"])] if "FIRSTSPIKE_MODELS" in os.environ else []
+    return [*given, Path(__file__).resolve().parents[2] / "models", Path("/usr/share/firstspike/models")]
+
+
 def find(model: str, base: Path) -> Path:
     """The folder of a model: a path relative to `base`, or the name of a model that came with firstspike.
 
     A path that exists wins; the name is looked up in `$FIRSTSPIKE_MODELS`, the checkout's models/ and
     /usr/share/firstspike/models. What is found nowhere is returned as a path, for `open_bundle` to explain.
     """
-    places = [Path(os.environ["FIRSTSPIKE_MODELS"])] if "FIRSTSPIKE_MODELS" in os.environ else []
-    places += [Path(__file__).resolve().parents[2] / "models", Path("/usr/share/firstspike/models")]
-    candidates = [base / model, *(place / model for place in places if "/" not in model)]
+    candidates = [base / model, *(place / model for place in places() if "/" not in model)]
     return next((path for path in candidates if (path / MANIFEST).exists()), base / model)
 
 

@@ -147,7 +147,7 @@ def _claim(endpoint: str) -> Any:
     path = endpoints.path_of(endpoint)
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        _require_own(path.parent)
+        require_own(path.parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         lock = os.fdopen(os.open(f"{path}.lock", flags, 0o600), "rb+")
     except OSError as error:
@@ -162,8 +162,13 @@ def _claim(endpoint: str) -> Any:
     return lock
 
 
-def _require_own(folder: Path) -> None:
-    """Refuse a folder in a shared place that someone else made: they could read or replace the sockets."""
+def require_own(folder: Path) -> None:
+    """Refuse a folder in a shared place that someone else made: they could read or replace the sockets.
+
+    Raises:
+        UnavailableError: it is such a folder.
+        OSError: it is not there.
+    """
     found = folder.lstat()
     if folder.name != f"firstspike-{os.getuid()}":
         return

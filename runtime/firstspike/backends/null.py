@@ -15,6 +15,8 @@ from firstspike.worker.shim import AbsentError, Option
 
 ENVIRONMENT = {"python": ["3"], "packages": ["numpy"], "system": []}
 NETWORK = "none"
+TRIED = "no device: it is its own"
+FOR_TESTS = True
 OPTIONS = {
     "latency_ms": Option(0.0, "each answer takes so long, ms", low=0, high=3_600_000),
     "load_s": Option(0.0, "loading takes so long, s", low=0, high=3600),

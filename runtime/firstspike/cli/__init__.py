@@ -12,19 +12,33 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import firstspike
-from firstspike.cli import check, convert, evaluate, info, inspect, replay, run, schemas, simulate, sweep, watch
+from firstspike.cli import (
+    check,
+    convert,
+    doctor,
+    evaluate,
+    info,
+    inspect,
+    replay,
+    run,
+    schemas,
+    simulate,
+    sweep,
+    watch,
+    workers,
+)
 from firstspike.cli.output import say
 from firstspike.errors import FirstspikeError
 
 log = logging.getLogger(__name__)
 
-COMMANDS = (run, replay, evaluate, watch, info, convert, inspect, sweep, check, simulate, schemas)
+COMMANDS = (run, replay, evaluate, watch, info, convert, inspect, sweep, check, doctor, workers, simulate, schemas)
 
 EPILOG = """\
 exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,
 70 a fault of firstspike, 74 output failed, 78 wrong configuration or bundle, 130 interrupted
 documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md,
-docs/conversion.md"""
+docs/conversion.md, docs/workers.md (accelerators)"""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,241 @@
+"""What this machine has, what it lacks, and the fix: the answers behind `firstspike doctor`.
+
+Nothing here changes anything, and nothing that is asked can hang or end it: every driver looks for its devices in a
+process of its own, with a deadline.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import firstspike
+from firstspike import bundle, config, endpoints, native, plugins, publish
+from firstspike.config_plugins import BackendChoice
+from firstspike.errors import FirstspikeError
+from firstspike.worker import drivers, environments, install
+from firstspike.worker.environments import Environment
+from firstspike.worker.options import WorkerOptions
+from firstspike.worker.probe import Device, Probed, probe
+
+SCHEMA = "firstspike.doctor/1"
+PROBE_S = 20.0
+"""Seconds that a probe may take: a Neural Compute Stick that does not boot is given up after 15."""
+
+State = Literal["ready", "absent", "failed", "not installed", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A back end to be examined, as the configuration has it or by default."""
+
+    name: str
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options that differ from the driver's defaults."""
+    command: tuple[str, ...] | None = None
+    """How its interpreter is reached; None: the environment that was installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that is right or not."""
+
+    ok: bool
+    text: str
+    """What there is; if it is not right, what is wrong."""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One back end that runs in a worker."""
+
+    name: str
+    kind: str
+    state: State
+    reason: str
+    """Why it is not ready, or what else its user should know; empty if all is well."""
+    fix: str
+    devices: tuple[Device, ...]
+    probed_with: Literal["environment", "command", "firstspike"]
+    """Whose Python looked for devices. Without an environment it is firstspike's, which sees what needs no SDK."""
+    worker: Mapping[str, Any]
+    environment: Environment
+    missing: tuple[install.Library, ...]
+    """Libraries of the system that it lacks."""
+    tried: str
+    """What this back end has really run on, as its author says."""
+
+
+def machine() -> dict[str, Any]:
+    """Versions and processor."""
+    return {
+        "firstspike": firstspike.__version__, "python": platform.python_version(), "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}", "cpus": os.cpu_count() or 1,
+    }  # fmt: skip
+
+
+def library() -> Fact:
+    """The native library, and the vector units that it uses here."""
+    try:
+        lib = native.library()
+    except FirstspikeError as error:
+        text, _, fix = str(error).rpartition(": run ")
+        return Fact(ok=False, text=text or str(error), fix=f"run {fix}" if text else "run 'make setup'")
+    network = lib.fs_network_new(0, 1, 1, 1, 1)
+    levels = {name: level for name, level in native.KERNELS.items() if level >= 0}
+    there = [name for name, level in levels.items() if network and not lib.fs_network_kernels(network, level)]
+    lib.fs_network_free(network)
+    return Fact(ok=True, text=f"kernels {max(there, key=levels.__getitem__, default='unknown')}")
+
+
+def endpoint(wanted: str) -> Fact:
+    """The place of the daemon's sockets, and whether one is listening there."""
+    try:
+        resolved = endpoints.resolve(wanted)
+        path = endpoints.path_of(resolved)
+        if path.parent.exists():
+            publish.require_own(path.parent)
+    except FirstspikeError as error:
+        return Fact(ok=False, text=str(error), fix="set [publish] endpoint")
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Fact(ok=False, text=f"{folder}: cannot be written", fix="set [publish] endpoint, or XDG_RUNTIME_DIR")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(0.2)
+        listening = client.connect_ex(os.fsencode(path)) == 0
+    return Fact(ok=True, text=f"{resolved}{', where a daemon listens' if listening else ''}")
+
+
+def models() -> list[dict[str, Any]]:
+    """The bundles that a configuration can name, each verified."""
+    found: dict[str, dict[str, Any]] = {}
+    for place in bundle.places():
+        for manifest in sorted(place.glob(f"*/{bundle.MANIFEST}")):
+            found.setdefault(manifest.parent.name, _model(manifest.parent))
+    return list(found.values())
+
+
+def accelerators(sections: Sequence[Section], within_s: float = PROBE_S) -> list[Accelerator]:
+    """Examine back ends, all at once.
+
+    Args:
+        sections: which.
+        within_s: seconds that each may take to look for its devices.
+    """
+    if not sections:
+        return []
+    # A worker dies with the thread that starts it: each probe begins and ends in one.
+    with ThreadPoolExecutor(len(sections)) as pool:
+        return list(pool.map(lambda section: _examine(section, within_s), sections))
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = bundle.open_bundle(folder).manifest
+    except FirstspikeError as error:
+        return {"name": folder.name, "version": None, "path": str(folder), "ok": False, "reason": str(error)}
+    return {"name": folder.name, "version": manifest.version, "path": str(folder), "ok": True, "reason": ""}
+
+
+def _examine(section: Section, within_s: float) -> Accelerator:
+    try:
+        driver = drivers.load(section.kind)
+    except FirstspikeError as error:
+        return _unusable(section, str(error))
+    environment = environments.look(driver)
+    options = driver.defaults() | dict(section.options)
+    probed_with: Literal["environment", "command", "firstspike"] = "command" if section.command else "environment"
+    command = section.command or (str(environment.python),)
+    if section.command is None and environment.python is None:
+        probed_with, command = "firstspike", (sys.executable,)
+    answer = probe(driver.program(command), options, within_s)
+    missing = tuple(install.missing_libraries(driver)) if probed_with != "command" else ()
+    state, reason, fix = _judge(environment, answer, probed_with)
+    return Accelerator(
+        section.name, section.kind, state, reason, fix, answer.devices, probed_with, answer.worker, environment,
+        missing, driver.tried,
+    )  # fmt: skip
+
+
+def _unusable(section: Section, reason: str) -> Accelerator:
+    nowhere = Environment(section.kind, "not installed", environments.places()[0] / section.kind)
+    fix = "correct its file"
+    return Accelerator(section.name, section.kind, "failed", reason, fix, (), "firstspike", {}, nowhere, (), "")
+
+
+def _judge(environment: Environment, answer: Probed, probed_with: str) -> tuple[State, str, str]:
+    """State, reason and fix."""
+    if probed_with == "firstspike":
+        state: State = "broken" if environment.state == "broken" else "not installed"
+        return state, environment.reason, environment.fix
+    if answer.failure is not None:
+        again = f"firstspike workers install {environment.name} --force"
+        return "failed", answer.failure, again if probed_with == "environment" else "try its command by hand"
+    if not any(device.present for device in answer.devices):
+        first = answer.devices[0] if answer.devices else Device("any", present=False, reason="no device was found")
+        return "absent", first.reason or "no device was found", first.fix
+    if probed_with == "environment" and environment.state == "outdated":
+        return "ready", environment.reason, environment.fix
+    return "ready", "", ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Whether one plan of the configuration can run."""
+
+    name: str
+    ok: bool
+    reason: str = ""
+    fix: str = ""
+
+
+def sections(loaded: config.Loaded | None) -> list[Section]:
+    """What to examine: the configured back ends that run in workers, then the other drivers as they are by default."""
+    configured = []
+    for choice in loaded.backends if loaded is not None else ():
+        if isinstance(choice.options, WorkerOptions):
+            command = tuple(choice.options.command) or None
+            configured.append(Section(choice.name, choice.kind, choice.options.of_driver(), command))
+    mentioned = {section.kind for section in configured}
+    return configured + [Section(name, name) for name in of_use() if name not in mentioned]
+
+
+def of_use() -> list[str]:
+    """The drivers that are not for tests alone."""
+    found = []
+    for name in drivers.names():
+        try:
+            for_tests = drivers.load(name).for_tests
+        except FirstspikeError:  # a file that cannot be used is reported when it is examined
+            for_tests = False
+        found += [] if for_tests else [name]
+    return found
+
+
+def plans(loaded: config.Loaded, found: Sequence[Accelerator]) -> list[Plan]:
+    """Whether each plan of the configuration can run, given what was found."""
+    by_name = {accelerator.name: accelerator for accelerator in found}
+    return [_plan(loaded, choice, by_name.get(choice.name)) for choice in loaded.backends]
+
+
+def _plan(loaded: config.Loaded, choice: BackendChoice, accelerator: Accelerator | None) -> Plan:
+    name = choice.name
+    if accelerator is not None and accelerator.state != "ready":
+        return Plan(name, ok=False, reason=f"{accelerator.state}: {accelerator.reason}", fix=accelerator.fix)
+    try:
+        opened = bundle.open_bundle(loaded.model_path)
+        plugins.load("backends", choice.kind).create(choice.options, opened, name).close()
+    except FirstspikeError as error:
+        return Plan(name, ok=False, reason=str(error))
+    return Plan(name, ok=True)
