@@ -10,6 +10,7 @@ import os
 import platform
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,9 +19,11 @@ from typing import Any, Literal
 
 import firstspike
 from firstspike import bundle, config, endpoints, native, plugins, publish
+from firstspike.config_plugins import BackendChoice
 from firstspike.errors import FirstspikeError
 from firstspike.worker import drivers, environments, install
 from firstspike.worker.environments import Environment
+from firstspike.worker.options import WorkerOptions
 from firstspike.worker.probe import Device, Probed, probe
 
 SCHEMA = "firstspike.doctor/1"
@@ -199,11 +202,12 @@ class Plan:
 
 
 def sections(loaded: config.Loaded | None) -> list[Section]:
-    """What to examine: the configured back ends that run in workers, then the other drivers as they are by default."""
+    """What to examine: the configured plans that run in workers, then the other drivers as they are by default."""
     configured = []
-    known = drivers.names()
-    if loaded is not None and (kind := loaded.config.backend.kind) in known:
-        configured.append(Section(kind, kind, loaded.backend_options.model_dump()))
+    for choice in loaded.backends if loaded is not None else ():
+        if isinstance(choice.options, WorkerOptions):
+            command = tuple(choice.options.command) or None
+            configured.append(Section(choice.name, choice.kind, choice.options.of_driver(), command))
     mentioned = {section.kind for section in configured}
     return configured + [Section(name, name) for name in of_use() if name not in mentioned]
 
@@ -220,16 +224,33 @@ def of_use() -> list[str]:
     return found
 
 
-def plans(loaded: config.Loaded, found: Sequence[Accelerator]) -> list[Plan]:
-    """Whether each plan of the configuration can run, given what was found."""
-    by_name = {accelerator.name: accelerator for accelerator in found}
-    name = loaded.config.backend.kind
-    if (accelerator := by_name.get(name)) is not None:
-        ready = accelerator.state == "ready"
-        return [Plan(name, ready, "" if ready else f"{accelerator.state}: {accelerator.reason}", accelerator.fix)]
+def plans(loaded: config.Loaded, within_s: float = PROBE_S) -> list[Plan]:
+    """Try each plan of the configuration: make it ready to answer, as the daemon does, and end it.
+
+    Args:
+        loaded: the configuration.
+        within_s: seconds that each may take.
+    """
     try:
         opened = bundle.open_bundle(loaded.model_path)
-        plugins.load("backends", name).create(loaded.backend_options, opened).close()
     except FirstspikeError as error:
-        return [Plan(name, ok=False, reason=str(error))]
-    return [Plan(name, ok=True)]
+        return [Plan(choice.name, ok=False, reason=str(error)) for choice in loaded.backends]
+    return [_try(choice, opened, within_s) for choice in loaded.backends]
+
+
+def _try(choice: BackendChoice, opened: bundle.Bundle, within_s: float) -> Plan:
+    deadline = time.monotonic() + within_s
+    try:
+        backend = plugins.load("backends", choice.kind).create(choice.options, opened, choice.name)
+    except FirstspikeError as error:
+        return Plan(choice.name, ok=False, reason=str(error))
+    try:
+        while (condition := backend.condition()).state == "starting" and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        backend.close()
+    if condition.state == "ready":
+        return Plan(choice.name, ok=True)
+    if condition.state == "starting":
+        return Plan(choice.name, ok=False, reason=f"not ready within {within_s:g} s: {condition.reason or 'still starting'}")
+    return Plan(choice.name, ok=False, reason=f"{condition.state}: {condition.reason}", fix=condition.fix or "")

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     endpoint = doctor.endpoint(loaded.config.publish.endpoint if loaded else "auto")
     models = doctor.models()
     found = doctor.accelerators(doctor.sections(loaded), args.timeout)
-    plans = doctor.plans(loaded, found) if loaded else []
+    plans = doctor.plans(loaded, args.timeout) if loaded else []
     ok = configuration.ok and library.ok and endpoint.ok and bool(plans) and all(plan.ok for plan in plans)
     if args.json:
         emit_json({
