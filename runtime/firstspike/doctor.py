@@ -225,7 +225,7 @@ def of_use() -> list[str]:
 
 
 def plans(loaded: config.Loaded, within_s: float = PROBE_S) -> list[Plan]:
-    """Try each plan of the configuration: make it ready to answer, as the daemon does, and end it.
+    """Try all plans of the configuration at once: make each ready to answer, as the daemon does, and end it.
 
     Args:
         loaded: the configuration.
@@ -235,7 +235,8 @@ def plans(loaded: config.Loaded, within_s: float = PROBE_S) -> list[Plan]:
         opened = bundle.open_bundle(loaded.model_path)
     except FirstspikeError as error:
         return [Plan(choice.name, ok=False, reason=str(error)) for choice in loaded.backends]
-    return [_try(choice, opened, within_s) for choice in loaded.backends]
+    with ThreadPoolExecutor(len(loaded.backends)) as pool:
+        return list(pool.map(lambda choice: _try(choice, opened, within_s), loaded.backends))
 
 
 def _try(choice: BackendChoice, opened: bundle.Bundle, within_s: float) -> Plan:
@@ -249,8 +250,7 @@ def _try(choice: BackendChoice, opened: bundle.Bundle, within_s: float) -> Plan:
             time.sleep(0.01)
     finally:
         backend.close()
-    if condition.state == "ready":
-        return Plan(choice.name, ok=True)
-    if condition.state == "starting":
-        return Plan(choice.name, ok=False, reason=f"not ready within {within_s:g} s: {condition.reason or 'still starting'}")
-    return Plan(choice.name, ok=False, reason=f"{condition.state}: {condition.reason}", fix=condition.fix or "")
+    state = f"not ready within {within_s:g} s" if condition.state == "starting" else condition.state
+    reason = f"{state}: {condition.reason}" if condition.reason else state
+    ready = condition.state == "ready"
+    return Plan(choice.name, ready, "" if ready else reason, condition.fix or "")

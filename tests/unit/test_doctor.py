@@ -23,6 +23,7 @@ DRIVER = """
 import os, signal, sys, time
 from firstspike.worker.shim import AbsentError, Option
 ENVIRONMENT = {{"python": ["3"], "packages": ["numpy"], "system": ["libnowhere-3.0-0"]}}
+NETWORK = "none"
 OPTIONS = {{"device": Option("any", "which"), "n": Option(3, "how many")}}
 TRIED = "never run on hardware"
 def probe(options):
@@ -239,6 +240,34 @@ def test_a_plan_that_cannot_run_is_named(place, tmp_path):
     assert done.returncode == os.EX_UNAVAILABLE
     assert [(plan["name"], plan["ok"]) for plan in report["plans"]] == [("emulator", False)]
     assert "nothing" in report["plans"][0]["reason"]
+
+
+def test_every_plan_is_tried_as_the_daemon_makes_it(new_driver, place, capsys):
+    new_driver("mine", DRIVER.format(body='return [{"device": "a", "present": True}]'))
+    arguments = [
+        'schedule.plans=["slow", "gone", "mine", "null", "emulator"]',
+        "backend.slow.kind=null", "backend.slow.load_s=60",
+        "backend.gone.kind=null", "backend.gone.fault=absent", f"backend.mine.command=['{sys.executable}']",
+        *(f"backend.{name}.command=['{sys.executable}']" for name in ("null", "slow", "gone")),
+    ]  # fmt: skip
+    settings = [part for argument in arguments for part in ("--set", argument)]
+    assert cli.main(["doctor", "--json", "--timeout", "3", *settings]) == os.EX_UNAVAILABLE
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    slow, gone, mine, *others = report["plans"]
+    assert [(plan["name"], plan["ok"], plan["reason"]) for plan in others] == [
+        ("null", True, ""),
+        ("emulator", True, ""),
+    ]
+    assert (slow["name"], slow["ok"], slow["reason"]) == ("slow", False, "not ready within 3 s")
+    assert (gone["name"], gone["reason"]) == ("gone", "absent: it was told to be absent")
+    assert gone["fix"] == "set backend.null.fault to none"
+    assert (mine["name"], mine["ok"]) == ("mine", False)  # its probe sees a device, and its driver loads no network
+    states = {one["name"]: (one["kind"], one["state"]) for one in report["accelerators"]}
+    assert states["gone"] == ("null", "absent")
+    assert states["slow"] == ("null", "ready")
+    assert states["mine"] == ("mine", "ready")
+    assert err == ""
 
 
 def test_what_else_may_be_wrong_is_told(place, tmp_path, monkeypatch):
