@@ -157,12 +157,12 @@ def _examine(section: Section, within_s: float) -> Accelerator:
     environment = environments.look(driver)
     options = driver.defaults() | dict(section.options)
     probed_with: Literal["environment", "command", "firstspike"] = "command" if section.command else "environment"
-    command = section.command or (str(environment.python),)
-    if section.command is None and environment.python is None:
-        probed_with, command = "firstspike", (sys.executable,)
+    if section.command is None and environment.state in ("not installed", "broken"):
+        probed_with = "firstspike"
+    command = section.command or (str(environment.python or sys.executable),)
     answer = probe(driver.program(command), options, within_s)
     missing = tuple(install.missing_libraries(driver)) if probed_with != "command" else ()
-    state, reason, fix = _judge(environment, answer, probed_with)
+    state, reason, fix = _judge(section, environment, answer)
     return Accelerator(
         section.name, section.kind, state, reason, fix, answer.devices, probed_with, answer.worker, environment,
         missing, driver.tried,
@@ -175,18 +175,18 @@ def _unusable(section: Section, reason: str) -> Accelerator:
     return Accelerator(section.name, section.kind, "failed", reason, fix, (), "firstspike", {}, nowhere, (), "")
 
 
-def _judge(environment: Environment, answer: Probed, probed_with: str) -> tuple[State, str, str]:
+def _judge(section: Section, environment: Environment, answer: Probed) -> tuple[State, str, str]:
     """State, reason and fix."""
-    if probed_with == "firstspike":
+    if section.command is None and environment.python is None:
         state: State = "broken" if environment.state == "broken" else "not installed"
         return state, environment.reason, environment.fix
     if answer.failure is not None:
         again = f"firstspike workers install {environment.name} --force"
-        return "failed", answer.failure, again if probed_with == "environment" else "try its command by hand"
+        return "failed", answer.failure, "try its command by hand" if section.command else again
     if not any(device.present for device in answer.devices):
         first = answer.devices[0] if answer.devices else Device("any", present=False, reason="no device was found")
         return "absent", first.reason or "no device was found", first.fix
-    if probed_with == "environment" and environment.state == "outdated":
+    if section.command is None and environment.state == "outdated":
         return "ready", environment.reason, environment.fix
     return "ready", "", ""
 
