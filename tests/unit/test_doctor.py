@@ -82,7 +82,6 @@ def test_the_configured_options_reach_the_probe_over_the_defaults(new_driver, pl
         ("return [7]", "a device without name and presence"),
         ("return [{'device': 'a'}]", "a device without name and presence"),
         ("return [{'device': 'a', 'present': 'yes'}]", "a device without name and presence"),
-        ("return [{'device': 'a', 'present': True, 'x': object()}]", "worker ended"),
         ("return [{'device': 'a' * 3000000, 'present': True}]", "too large"),
         ("[os.write(fd, b'garbage' * 9) for fd in range(3, 6)]; return []", "is no frame"),
     ],
