@@ -10,6 +10,7 @@ import os
 import platform
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -156,12 +157,12 @@ def _examine(section: Section, within_s: float) -> Accelerator:
     environment = environments.look(driver)
     options = driver.defaults() | dict(section.options)
     probed_with: Literal["environment", "command", "firstspike"] = "command" if section.command else "environment"
-    command = section.command or (str(environment.python),)
-    if section.command is None and environment.python is None:
-        probed_with, command = "firstspike", (sys.executable,)
+    if section.command is None and environment.state in ("not installed", "broken"):
+        probed_with = "firstspike"
+    command = section.command or (str(environment.python or sys.executable),)
     answer = probe(driver.program(command), options, within_s)
     missing = tuple(install.missing_libraries(driver)) if probed_with != "command" else ()
-    state, reason, fix = _judge(environment, answer, probed_with)
+    state, reason, fix = _judge(section, environment, answer)
     return Accelerator(
         section.name, section.kind, state, reason, fix, answer.devices, probed_with, answer.worker, environment,
         missing, driver.tried,
@@ -174,18 +175,18 @@ def _unusable(section: Section, reason: str) -> Accelerator:
     return Accelerator(section.name, section.kind, "failed", reason, fix, (), "firstspike", {}, nowhere, (), "")
 
 
-def _judge(environment: Environment, answer: Probed, probed_with: str) -> tuple[State, str, str]:
+def _judge(section: Section, environment: Environment, answer: Probed) -> tuple[State, str, str]:
     """State, reason and fix."""
-    if probed_with == "firstspike":
+    if section.command is None and environment.python is None:
         state: State = "broken" if environment.state == "broken" else "not installed"
         return state, environment.reason, environment.fix
     if answer.failure is not None:
         again = f"firstspike workers install {environment.name} --force"
-        return "failed", answer.failure, again if probed_with == "environment" else "try its command by hand"
+        return "failed", answer.failure, "try its command by hand" if section.command else again
     if not any(device.present for device in answer.devices):
         first = answer.devices[0] if answer.devices else Device("any", present=False, reason="no device was found")
         return "absent", first.reason or "no device was found", first.fix
-    if probed_with == "environment" and environment.state == "outdated":
+    if section.command is None and environment.state == "outdated":
         return "ready", environment.reason, environment.fix
     return "ready", "", ""
 
@@ -201,7 +202,7 @@ class Plan:
 
 
 def sections(loaded: config.Loaded | None) -> list[Section]:
-    """What to examine: the configured back ends that run in workers, then the other drivers as they are by default."""
+    """What to examine: the configured plans that run in workers, then the other drivers as they are by default."""
     configured = []
     for choice in loaded.backends if loaded is not None else ():
         if isinstance(choice.options, WorkerOptions):
@@ -223,19 +224,33 @@ def of_use() -> list[str]:
     return found
 
 
-def plans(loaded: config.Loaded, found: Sequence[Accelerator]) -> list[Plan]:
-    """Whether each plan of the configuration can run, given what was found."""
-    by_name = {accelerator.name: accelerator for accelerator in found}
-    return [_plan(loaded, choice, by_name.get(choice.name)) for choice in loaded.backends]
+def plans(loaded: config.Loaded, within_s: float = PROBE_S) -> list[Plan]:
+    """Try all plans of the configuration at once: make each ready to answer, as the daemon does, and end it.
 
-
-def _plan(loaded: config.Loaded, choice: BackendChoice, accelerator: Accelerator | None) -> Plan:
-    name = choice.name
-    if accelerator is not None and accelerator.state != "ready":
-        return Plan(name, ok=False, reason=f"{accelerator.state}: {accelerator.reason}", fix=accelerator.fix)
+    Args:
+        loaded: the configuration.
+        within_s: seconds that each may take.
+    """
     try:
         opened = bundle.open_bundle(loaded.model_path)
-        plugins.load("backends", choice.kind).create(choice.options, opened, name).close()
     except FirstspikeError as error:
-        return Plan(name, ok=False, reason=str(error))
-    return Plan(name, ok=True)
+        return [Plan(choice.name, ok=False, reason=str(error)) for choice in loaded.backends]
+    with ThreadPoolExecutor(len(loaded.backends)) as pool:
+        return list(pool.map(lambda choice: _try(choice, opened, within_s), loaded.backends))
+
+
+def _try(choice: BackendChoice, opened: bundle.Bundle, within_s: float) -> Plan:
+    deadline = time.monotonic() + within_s
+    try:
+        backend = plugins.load("backends", choice.kind).create(choice.options, opened, choice.name)
+    except FirstspikeError as error:
+        return Plan(choice.name, ok=False, reason=str(error))
+    try:
+        while (condition := backend.condition()).state == "starting" and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        backend.close()
+    state = f"not ready within {within_s:g} s" if condition.state == "starting" else condition.state
+    reason = f"{state}: {condition.reason}" if condition.reason else state
+    ready = condition.state == "ready"
+    return Plan(choice.name, ready, "" if ready else reason, condition.fix or "")

@@ -23,6 +23,7 @@ DRIVER = """
 import os, signal, sys, time
 from firstspike.worker.shim import AbsentError, Option
 ENVIRONMENT = {{"python": ["3"], "packages": ["numpy"], "system": ["libnowhere-3.0-0"]}}
+NETWORK = "none"
 OPTIONS = {{"device": Option("any", "which"), "n": Option(3, "how many")}}
 TRIED = "never run on hardware"
 def probe(options):
@@ -81,7 +82,6 @@ def test_the_configured_options_reach_the_probe_over_the_defaults(new_driver, pl
         ("return [7]", "a device without name and presence"),
         ("return [{'device': 'a'}]", "a device without name and presence"),
         ("return [{'device': 'a', 'present': 'yes'}]", "a device without name and presence"),
-        ("return [{'device': 'a', 'present': True, 'x': object()}]", "worker ended"),
         ("return [{'device': 'a' * 3000000, 'present': True}]", "too large"),
         ("[os.write(fd, b'garbage' * 9) for fd in range(3, 6)]; return []", "is no frame"),
     ],
@@ -154,7 +154,7 @@ def test_a_drivers_file_that_cannot_be_used_spoils_nothing_else(new_driver, plac
     found = {one.name: one for one in doctor.accelerators([Section(name, name) for name in ("mine", "null")])}
     assert found["mine"].state == "failed"
     assert "the file of back end mine cannot be used" in found["mine"].reason
-    assert found["null"].state == "not installed"
+    assert found["null"].state == "ready"
     assert cli.main(["workers", "list"]) == 0
     out, err = capsys.readouterr()
     assert "null" in out
@@ -239,6 +239,33 @@ def test_a_plan_that_cannot_run_is_named(place, tmp_path):
     assert done.returncode == os.EX_UNAVAILABLE
     assert [(plan["name"], plan["ok"]) for plan in report["plans"]] == [("emulator", False)]
     assert "nothing" in report["plans"][0]["reason"]
+
+
+def test_every_plan_is_tried_as_the_daemon_makes_it(new_driver, place, capsys):
+    new_driver("mine", DRIVER.format(body='return [{"device": "a", "present": True}]'))
+    arguments = [
+        'schedule.plans=["slow", "gone", "mine", "null", "emulator"]',
+        "backend.slow.kind=null", "backend.slow.load_s=8",
+        "backend.gone.kind=null", "backend.gone.fault=absent", f"backend.mine.command=['{sys.executable}']",
+    ]  # fmt: skip
+    settings = [part for argument in arguments for part in ("--set", argument)]
+    assert cli.main(["doctor", "--json", "--timeout", "4", *settings]) == os.EX_UNAVAILABLE
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    slow, gone, mine, *others = report["plans"]
+    assert [(plan["name"], plan["ok"], plan["reason"]) for plan in others] == [
+        ("null", True, ""),
+        ("emulator", True, ""),
+    ]
+    assert (slow["name"], slow["ok"], slow["reason"]) == ("slow", False, "not ready within 4 s")
+    assert (gone["name"], gone["reason"]) == ("gone", "absent: it was told to be absent")
+    assert gone["fix"] == "set backend.null.fault to none"
+    assert (mine["name"], mine["ok"]) == ("mine", False)  # its probe sees a device, and its driver loads no network
+    states = {one["name"]: (one["kind"], one["state"]) for one in report["accelerators"]}
+    assert states["gone"] == ("null", "absent")
+    assert states["slow"] == ("null", "ready")
+    assert states["mine"] == ("mine", "ready")
+    assert err == ""
 
 
 def test_what_else_may_be_wrong_is_told(place, tmp_path, monkeypatch):

@@ -344,6 +344,20 @@ def test_nothing_is_done_when_asked_what_would_be(tmp_path, place, command):
     assert not place.exists()
 
 
+def test_the_interpreter_of_what_is_not_installed(place, new_driver):
+    text = """
+    "a device"
+    ENVIRONMENT = {"python": ["3.9"], "packages": ["numpy==1.21.6"]}
+    OPTIONS = {}
+    class Driver: pass
+    """
+    with pytest.raises(AbsentError) as absent:
+        python_of(new_driver("mine", text))
+    assert absent.value.reason == "the environment of mine is not installed: no environment was made for it"
+    assert absent.value.fix == "firstspike workers install mine"
+    assert python_of("null") == Path(sys.executable)  # for tests: it needs NumPy alone
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

@@ -74,6 +74,12 @@ def test_a_shim_without_a_python_behind_it_is_passed_over(tmp_path, env):
     assert find(["3.8"], env=env).path == path
 
 
+def test_one_that_greets_is_taken_all_the_same(tmp_path):
+    path = fake_python(tmp_path / "python3.8", "3.8.18")
+    path.write_text(path.read_text().replace("echo '[", "echo Welcome to this board; echo '["))
+    assert examine(path).version == (3, 8, 18)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -59,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     endpoint = doctor.endpoint(loaded.config.publish.endpoint if loaded else "auto")
     models = doctor.models()
     found = doctor.accelerators(doctor.sections(loaded), args.timeout)
-    plans = doctor.plans(loaded, found) if loaded else []
+    with _quiet():
+        plans = doctor.plans(loaded, args.timeout) if loaded else []
     ok = configuration.ok and library.ok and endpoint.ok and bool(plans) and all(plan.ok for plan in plans)
     if args.json:
         emit_json({
@@ -144,6 +147,18 @@ def _configuration(args: argparse.Namespace) -> tuple[Loaded | None, Fact, str]:
         return None, Fact(ok=False, text=str(error), fix="firstspike check says more"), "no configuration"
     origin = str(layers.main_file) if layers.main_file else "the defaults (no configuration file)"
     return loaded, Fact(ok=True, text=origin), origin
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Let supervisors not log what the report says."""
+    log = logging.getLogger("firstspike.worker")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _models(models: Sequence[dict[str, Any]]) -> Fact:

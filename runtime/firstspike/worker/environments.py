@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,7 @@ class Environment:
     path: Path
     """Where it is, or would be made."""
     python: Path | None = None
-    """Its interpreter, if that can be started: of one that is installed or outdated."""
+    """Its interpreter, if that can be started: of one that is installed or outdated, or of a driver for tests."""
     reason: str = ""
     fix: str = ""
     marker: Mapping[str, Any] = field(default_factory=dict)
@@ -60,8 +61,10 @@ def look(driver: drivers.DriverFile) -> Environment:
         if path.is_symlink() or path.exists():
             return _stands(driver, path)
     install = f"firstspike workers install {driver.name}"
+    # A driver for tests needs NumPy alone, which is here.
+    python = Path(sys.executable) if driver.for_tests else None
     path = places()[0] / driver.name
-    return Environment(driver.name, "not installed", path, reason="no environment was made for it", fix=install)
+    return Environment(driver.name, "not installed", path, python, "no environment was made for it", install)
 
 
 def python_of(name: str) -> Path:

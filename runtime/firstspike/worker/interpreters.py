@@ -74,7 +74,7 @@ class Interpreter:
 
 def examine(path: Path, within_s: float = ANSWER_S) -> Interpreter | None:
     """Run an interpreter and ask what it is; None if it is not there, is none, or does not answer in time."""
-    output = _output([str(path), "-I", "-c", _QUESTION], within_s)
+    output = _output([str(path), "-I", "-c", _QUESTION], within_s).strip().rpartition("\n")[2]  # some greet first
     try:
         implementation, (major, minor, micro), real, missing = json.loads(output)
         found = Interpreter(Path(real), (int(major), int(minor), int(micro)), tuple(map(str, missing)))
