@@ -16,9 +16,10 @@ and ends with the last layer's potential Σ w·a + b·T_in. Why that is exact, w
 * **The clip before the product.** Compilers fold a product that follows a convolution into its weights, and w/S is not
   exact. They cannot fold it through a Clip.
 
-For devices that compute in half precision there is the same graph in float16: each layer's weights and bias are divided
-by a power of two near S, so that nothing reaches 65504 and 8-bit weights stay exact and normal. It is not exact:
-a sum is rounded to 11 bits, and an activation that lies close to a step may come out one off.
+For devices that compute in half precision there is a graph in float16. Each layer's weights and bias are divided by a
+power of two near S, so that nothing reaches 65504 and 8-bit weights stay exact and normal. There is no half: float16
+holds whole numbers up to 2048, halves only up to 1024. The slope is chosen among the numbers around 1/S as the one that
+errs least. Where a potential exceeds 2048, it is rounded, and an activation that lies close to a step may be one off.
 
 Needs the `onnx` package; the runtime reads what was written without it.
 """
@@ -43,6 +44,8 @@ LARGEST_HALF = 1 << 15
 """What float16 sums stay below: half of its 65504, since a device may round on the way."""
 MOST_EXPONENT = 14
 """Whole numbers divided by 2¹⁴ are normal float16 numbers."""
+EXHAUSTIVE = 1 << 17
+"""Up to so many sums a slope in float16 is tried on all of them."""
 UNIT = "potential_unit"
 """Key of the graph's metadata: what its output is to be multiplied by."""
 
@@ -120,7 +123,9 @@ class _Graph:
         """A weighted layer and its readout; the network's last has none."""
         last, readout = number == len(self._network.layers) - 1, layer.readout
         weights = layer.weights.astype(np.float64)
-        bias = layer.bias.astype(np.float64) * steps + (0.0 if last else readout.rounding + 0.5)
+        bias = layer.bias.astype(np.float64) * steps + (
+            0.0 if last else readout.rounding + (0.0 if self._half else 0.5)
+        )
         reach = _reach(weights, bias, steps)
         if reach >= EXACT:
             raise BundleError(
@@ -141,7 +146,8 @@ class _Graph:
             return
         top = readout.ramp * (readout.steps + 0.5)
         self._node("Clip", self._constant(f"none{number}", 0.0), self._constant(f"top{number}", top / unit))
-        self._node("Mul", self._constant(f"slope{number}", slope(readout, name(number, layer)) * unit))
+        m = slope_f16(readout, unit) if self._half else slope(readout, name(number, layer))
+        self._node("Mul", self._constant(f"slope{number}", m))
         self._node("Floor")
 
     def _unit_of(self, reach: float, ramp: int | None) -> float:
@@ -204,6 +210,20 @@ def slope(readout: Readout, name: str = "layer") -> float:
         f"{name}: its ramp {readout.ramp} times {readout.steps} steps leaves float32 no room to divide exactly: use "
         "a smaller ramp or fewer steps"
     )
+
+
+def slope_f16(readout: Readout, unit: float) -> float:
+    """The float16 number m near unit/S such that ⌊(n/unit)·m⌋ in float16 is ⌊n/S⌋ for the most whole n that matter."""
+    ramp, steps = readout.ramp, readout.steps
+    multiples = np.arange(1, steps + 1) * ramp
+    few = ramp * steps < EXHAUSTIVE
+    n = np.arange(multiples[-1] + 1) if few else np.unique(multiples[:, None] + np.array([-1, 0]))
+    sums, truth = (n / unit).astype(np.float16), n // ramp
+    m = np.float16(unit / ramp)
+    # Float16 numbers of one sign are ordered as their bits are.
+    near = (m.view(np.uint16) + np.array([0, *(by * sign for by in range(1, 9) for sign in (1, -1))])).astype(np.uint16)
+    misses = [int((np.floor(sums * one) != truth).sum()) for one in near.view(np.float16)]
+    return float(near.view(np.float16)[int(np.argmin(misses))])
 
 
 def _reach(weights: NDArray[np.float64], bias: NDArray[np.float64], steps: int) -> float:
