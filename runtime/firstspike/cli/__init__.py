@@ -12,13 +12,27 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import firstspike
-from firstspike.cli import check, convert, dense, evaluate, info, inspect, replay, run, schemas, simulate, sweep, watch
+from firstspike.cli import (
+    bench,
+    check,
+    convert,
+    dense,
+    evaluate,
+    info,
+    inspect,
+    replay,
+    run,
+    schemas,
+    simulate,
+    sweep,
+    watch,
+)
 from firstspike.cli.output import say
 from firstspike.errors import FirstspikeError
 
 log = logging.getLogger(__name__)
 
-COMMANDS = (run, replay, evaluate, watch, info, convert, dense, inspect, sweep, check, simulate, schemas)
+COMMANDS = (run, replay, evaluate, watch, info, convert, dense, inspect, sweep, bench, check, simulate, schemas)
 
 EPILOG = """\
 exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,
