@@ -1,4 +1,4 @@
-"""Compares a back end's answers with the emulator's, and times it: alone by its own clock, and as the daemon sees it."""
+"""Compares a back end's answers with the emulator's, and times it: by its own clock, and as the daemon sees it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def measure(backend: Backend, samples: Sequence[Sample], truth: Sequence[Ints], 
         largest=max((int(np.abs(one.astype(np.int64) - true).max()) for one, true, _ in pairs), default=None),
         right=sum(labels[int(one.argmax())] == sample.label for one, _, sample in pairs),
         labelled=sum(sample.label is not None for sample in samples),
-        alone_us=None if alone is None else quantiles(alone), through_us=None if through is None else quantiles(through),
+        alone_us=quantiles(alone or []), through_us=quantiles(through or []),
         per_second=None if not through else round(1e6 * len(through) / sum(through), 1),
     )  # fmt: skip
 

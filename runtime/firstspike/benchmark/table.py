@@ -62,7 +62,8 @@ def lines(rows: Sequence[Row]) -> Iterator[str]:
             if row.outcome.fix:
                 yield f"    fix: {row.outcome.fix}"
         elif row.outcome.failed:
-            yield f"{row.name} failed on {row.outcome.failed} of {row.outcome.windows} windows: {row.outcome.first_failure}"
+            failed = f"{row.outcome.failed} of {row.outcome.windows} windows"
+            yield f"{row.name} failed on {failed}: {row.outcome.first_failure}"
 
 
 def _cells(row: Row, done: Figures) -> tuple[str, ...]:

@@ -61,8 +61,8 @@ def simulated(bundle: Bundle, count: int) -> Windows:
             break
         if shown >= 10 and not found:
             raise NoInputError(
-                f"{bundle.folder}: no simulated window has the {bundle.manifest.decide.min_events} events that the model "
-                "asks for: give recordings: --recordings DIR"
+                f"{bundle.folder}: no simulated window has the {bundle.manifest.decide.min_events} events that the "
+                "model asks for: give recordings: --recordings DIR"
             )
     return Windows(tuple(found[:count]), "simulated: drawn digits before a modelled DVS")
 

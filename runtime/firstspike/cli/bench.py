@@ -8,7 +8,7 @@ from pathlib import Path
 
 from firstspike.benchmark import windows
 from firstspike.benchmark.contestants import REFERENCE, Absent, all_names, choose, device_of, form_of, start
-from firstspike.benchmark.measure import Figures, measure
+from firstspike.benchmark.measure import Figures, Ints, measure
 from firstspike.benchmark.table import Row, lines
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.cli.common import add_config_arguments, apply_settings, layers_for_files
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     return os.EX_UNAVAILABLE if args.plans and not all(row.ran for row in rows) else 0
 
 
-def _row(choice: BackendChoice, bundle: Bundle, taken: windows.Windows, truth: list, loaded: Loaded) -> Row:
+def _row(choice: BackendChoice, bundle: Bundle, taken: windows.Windows, truth: list[Ints], loaded: Loaded) -> Row:
     backend = start(choice, bundle, loaded.config.schedule.start_s)
     if isinstance(backend, Absent):
         return Row(choice.name, choice.kind, form_of(choice), "", backend)
