@@ -39,7 +39,7 @@ def start(python, tmp_path):
     """Start a worker with a bundle; `cache_dir` is the test's own."""
     started = []
 
-    def call(folder, network=None, model=None, **changed):
+    def call(folder, raw=None, model=None, **changed):
         bundle = open_bundle(folder)
         options = {key: option.default for key, option in openvino.OPTIONS.items()} | {"cache_dir": str(tmp_path / "c")}
         options |= changed
@@ -49,7 +49,7 @@ def start(python, tmp_path):
             "channels": spec.channels, "height": spec.height, "width": spec.width, "steps": spec.steps, "form": form,
             "scale": 1 / spec.steps if form == "ann" else 1.0,
         } | (model or {})  # fmt: skip
-        body = bundle.path(form).read_bytes() if network is None else network
+        body = bundle.path(form).read_bytes() if raw is None else raw
         program = Program((str(python),), "openvino", openvino.SIBLINGS)
         load_request = {"options": options, "model": described}, body
         worker = Supervisor("openvino", program, load_request, Limits(look_s=60.0, rest_s=60.0, restarts=0))
@@ -179,7 +179,7 @@ def test_an_accelerator_that_is_not_there(start, device, nodes):
 @pytest.mark.parametrize("size", [0, 100, 50_000])
 def test_a_network_that_openvino_cannot_read(start, size):
     raw = (ROOT / "models" / "mnist-lenet" / "dense.onnx").read_bytes()
-    worker = start(ROOT / "models" / "mnist-lenet", network=raw[:size])
+    worker = start(ROOT / "models" / "mnist-lenet", raw=raw[:size])
     assert worker.condition.state in ("failed", "backing-off")
     assert "OpenVINO cannot run the network on CPU" in worker.condition.reason
     assert "src/" not in worker.condition.reason
