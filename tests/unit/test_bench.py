@@ -227,13 +227,20 @@ def test_wrong_usage(capsys, arguments):
     assert caught.value.code == 64
 
 
+def complete(layers):
+    """With what every configuration must have."""
+    layers.put(("model", "path"), "nmnist", "test")
+    layers.put(("source", "kind"), "recording", "test")
+    return layers
+
+
 def test_all_back_ends_and_their_twins_take_part_unless_named():
     layers = read_layers(None, ["backend.fast.kind=openvino", "backend.fast.threads=2"], {})
     names = contestants.all_names(layers)
     assert names[0] == "emulator"
     assert {"fast", "fast-ann", "openvino", "openvino-ann"} <= set(names)
     assert not {"null", "definition", "emulator-ann"} & set(names)
-    layers.put(("model", "path"), "nmnist", "test")
+    complete(layers)
     chosen = {choice.name: choice for choice in contestants.choose(layers, names).backends}
     assert chosen["fast-ann"].kind == "openvino"
     assert chosen["fast-ann"].options.network == "ann"
@@ -242,6 +249,6 @@ def test_all_back_ends_and_their_twins_take_part_unless_named():
 
 
 def test_a_twin_of_nothing():
-    layers = read_layers(None, ["model.path=nmnist"], {})
+    layers = complete(read_layers(None, [], {}))
     with pytest.raises(ConfigError, match="'foo-ann'"):
         contestants.choose(layers, ["foo-ann"])

@@ -13,6 +13,7 @@ from firstspike.config_layers import Layers
 from firstspike.config_plugins import BackendChoice
 from firstspike.errors import FirstspikeError
 from firstspike.worker.backend import WorkerBackend, WorkerModule
+from firstspike.worker.shim import AbsentError
 
 TWIN = "-ann"
 """`NAME-ann` is the section NAME with `network = "ann"`."""
@@ -64,6 +65,8 @@ def start(choice: BackendChoice, bundle: Bundle, within_s: float) -> Backend | A
     """Make a back end ready, or learn why it is not."""
     try:
         backend: Backend = plugins.load("backends", choice.kind).create(choice.options, bundle, choice.name)
+    except AbsentError as error:
+        return Absent("absent", error.reason, error.fix)
     except FirstspikeError as error:
         reason, _, fix = str(error).partition(": make it with: ")
         return Absent("refused", reason, fix)
