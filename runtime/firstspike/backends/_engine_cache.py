@@ -38,6 +38,13 @@ def default_folder() -> Optional[Path]:
         return None
 
 
+def folder(text: str) -> Optional[Path]:
+    """The folder that a configuration names; empty: the default one; `none`: none, so that nothing is kept."""
+    if text == "none":
+        return None
+    return Path(text).expanduser() if text else default_folder()
+
+
 class Cache:
     """A folder of engines.
 
@@ -151,7 +158,7 @@ def _wrong(magic: bytes, line: bytes, engine: bytes, key: Dict[str, Any]) -> str
     try:
         head = json.loads(line.decode())
         told, length, digest = head["key"], head["bytes"], head["sha256"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "has no readable head"
     if told != key:
         return "is for another network, device or version"

@@ -7,12 +7,11 @@ one takes a file with a flipped bit for a good one, and then answers wrongly (20
 
 import hashlib
 import io
-from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from firstspike.backends._engine_cache import Cache, default_folder
+from firstspike.backends._engine_cache import Cache, folder
 from firstspike.backends._openvino_devices import (
     CHOOSING,
     attached,
@@ -75,7 +74,7 @@ class Driver:
         core = openvino.Core()
         device = options["device"]
         check_device(core, device)
-        cache = Cache(_folder(options["cache_dir"]), options["cache_mib"] << 20)
+        cache = Cache(folder(options["cache_dir"]), options["cache_mib"] << 20)
         compiled, cached = _compiled(openvino, core, options, model, network, cache)
         self._request = compiled.create_infer_request()
         shape = (1, model["channels"], model["height"], model["width"])
@@ -218,12 +217,6 @@ def _checked_output(request: Any, classes: int) -> Any:
     if data.size != classes:
         raise ValueError("the network gives shape %s, the model has %d classes" % (data.shape, classes))
     return data.reshape(-1)
-
-
-def _folder(text: str) -> Optional[Path]:
-    if text == "none":
-        return None
-    return Path(text).expanduser() if text else default_folder()
 
 
 def _property(compiled: Any, name: str) -> Any:
