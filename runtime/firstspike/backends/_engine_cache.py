@@ -151,7 +151,7 @@ def _wrong(magic: bytes, line: bytes, engine: bytes, key: Dict[str, Any]) -> str
     try:
         head = json.loads(line.decode())
         told, length, digest = head["key"], head["bytes"], head["sha256"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "has no readable head"
     if told != key:
         return "is for another network, device or version"
