@@ -3,7 +3,7 @@
 // what is used without a context, after it was freed, or beyond its end is an error.
 //
 // FAKE_CUDA_DEVICES      how many devices there are (1)
-// FAKE_CUDA_FAIL         `name=code` separated by commas: these functions fail
+// FAKE_CUDA_FAIL         `name=code` separated by commas: these functions fail; `name=code@n`: at their n-th call
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -31,7 +31,11 @@ int refused(const char *name) {
     if (text == nullptr) return 0;
     const std::string all = std::string(",") + text, wanted = std::string(",") + name + "=";
     const size_t at = all.find(wanted);
-    return at == std::string::npos ? 0 : atoi(all.c_str() + at + wanted.size());
+    if (at == std::string::npos) return 0;
+    int code = 0, nth = 0;
+    const int read = sscanf(all.c_str() + at + wanted.size(), "%d@%d", &code, &nth);
+    static std::map<std::string, int> calls;
+    return read == 2 && ++calls[name] != nth ? 0 : code;
 }
 
 int devices() {

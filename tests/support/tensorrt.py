@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from tests.support import fake_tensorrt
 
 from firstspike.backends import tensorrt
-from tests.support import fake_tensorrt
 
 VERSIONS = ("8.2.1", "8.6.1", "10.3.0", "11.0.0")
 """JetPack 4.6, 5 and 6, and what follows."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 
 import pytest
+from tests.support import tensorrt as pretended
 
 from firstspike.backends import _cuda, tensorrt
 from firstspike.worker.shim import AbsentError
-from tests.support import tensorrt as pretended
 
 
 @pytest.fixture

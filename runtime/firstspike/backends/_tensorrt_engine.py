@@ -153,8 +153,10 @@ def build(trt: Any, log: Any, onnx: bytes, *, half: bool, dense: bool, workspace
 def _problem(error: Any) -> str:
     """One of the parser's errors, with the node's name where the parser tells it (TensorRT 10 and newer)."""
     node, operator = (getattr(error, name, lambda: "")() for name in ("node_name", "node_operator"))
-    place = f"{operator} {node}".strip() or f"node {error.node()}"
-    return f"{place}: {' '.join(str(error.desc()).split())[:200]}"
+    text = " ".join(str(error.desc()).split())[:200]
+    if error.node() < 0:
+        return text  # not of a node: the file as a whole
+    return (f"{operator} {node}".strip() or f"node {error.node()}") + f": {text}"
 
 
 def _set_precision(trt: Any, config: Any, network: Any, *, half: bool, dense: bool) -> None:
