@@ -1,4 +1,4 @@
-"""The environment of TensorRT for RTX, which builds engines without a GPU: made once, in build/."""
+"""Environments of other Pythons for the TensorRT tests, made once, in build/; and the real TensorRT for RTX in one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tests.support.program import ROOT
 
 from firstspike.backends import tensorrt, tensorrt_rtx
 
-PLACE = ROOT / "build" / "test-tensorrt-rtx"
 BUILD = Path(__file__).with_name("tensorrt_rtx_build.py")
 
 
@@ -34,22 +33,29 @@ def interpreter(version):
 
 
 @functools.cache
-def environment():
-    """The interpreter of the environment; skips by name where it cannot be made."""
-    packages = tensorrt_rtx.ENVIRONMENT["packages"]
-    done, python = PLACE / "done", PLACE / "bin" / "python"
+def environment(version, *packages):
+    """The interpreter of an environment with these packages; skips by name where it cannot be made."""
+    place = ROOT / "build" / f"test-tensorrt-{version}"
+    done, python = place / "done", place / "bin" / "python"
     if done.is_file() and done.read_text() == json.dumps(packages) and python.exists():
         return python
-    base = interpreter(tensorrt_rtx.ENVIRONMENT["python"][0])
+    base = interpreter(version)
     if base is None:
-        pytest.skip("TensorRT for RTX needs Python 3.12: there is none on PATH, of pyenv or of uv")
-    shutil.rmtree(PLACE, ignore_errors=True)
-    for argv in ([base, "-m", "venv", PLACE], [python, "-m", "pip", "install", "--quiet", *packages]):
+        pytest.skip(f"there is no Python {version} on PATH, of pyenv or of uv")
+    shutil.rmtree(place, ignore_errors=True)
+    for argv in ([base, "-m", "venv", place], [python, "-m", "pip", "install", "--quiet", *packages]):
         made = subprocess.run(argv, capture_output=True, text=True, check=False)
         if made.returncode:
-            pytest.skip(f"TensorRT for RTX cannot be installed: {made.stderr.strip().splitlines()[-1:]}")
+            last = "".join(made.stderr.strip().splitlines()[-1:])
+            pytest.skip(f"{' '.join(packages)} cannot be installed for Python {version}: {last}")
     done.write_text(json.dumps(packages))
     return python
+
+
+def rtx():
+    """The interpreter with TensorRT for RTX."""
+    recipe = tensorrt_rtx.ENVIRONMENT
+    return environment(recipe["python"][0], *recipe["packages"])
 
 
 def real(*requests):
@@ -58,6 +64,6 @@ def real(*requests):
     sources = [room / "worker" / "shim.py", *(room / "backends" / f"{name}.py" for name in tensorrt.SIBLINGS)]
     # Isolated: beside the script lies a file of TensorRT's name.
     given = json.dumps({"sources": [str(path) for path in sources], "requests": requests})
-    done = subprocess.run([environment(), "-I", BUILD, given], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([rtx(), "-I", BUILD, given], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -107,6 +107,14 @@ def test_an_engine_larger_than_all_is_not_kept(folder):
     assert not folder.exists()
 
 
+def test_without_a_folder_nothing_is_kept():
+    cache = Cache(None, LIMIT)
+    cache.put(KEY, b"engine")
+    cache.drop(KEY)
+    assert cache.get(KEY) is None
+    assert cache.notes == []
+
+
 def test_files_of_others_are_left_alone_and_unfinished_ones_go(folder):
     folder.mkdir(0o700, parents=True)
     other, fresh, stale = (folder / name for name in ("notes.txt", "a.engine-unfinished", "b.engine-unfinished"))
@@ -182,3 +190,6 @@ def test_the_folder_is_systemd_s_or_the_user_s(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert _engine_cache.default_folder() == tmp_path / ".cache" / "firstspike" / "engines"
+    assert _engine_cache.folder("") == _engine_cache.default_folder()
+    assert _engine_cache.folder("~/kept") == tmp_path / "kept"
+    assert _engine_cache.folder("none") is None

@@ -306,9 +306,11 @@ def test_an_engine_that_does_not_load_even_when_new_is_an_error(gpu, folder, mon
 def test_without_a_cache_engines_are_built_each_time(gpu, folder, monkeypatch):
     asked = pretended.pretend(monkeypatch, gpu, "10.3.0")
     for _ in range(2):
-        with load(folder, cache_mib=0):
+        with load(folder, cache_dir="none"):
             pass
-    assert len(asked.built) == 2
+    with load(folder, cache_mib=0) as driver:
+        assert "is not kept: all may have 0" in driver.about["cache_notes"][0]
+    assert len(asked.built) == 3
     assert not folder.exists()
 
 

@@ -72,7 +72,7 @@ def has_cuda():
 def test_a_worker_without_cuda_is_absent_with_reason_and_fix(module):
     if has_cuda():
         pytest.skip("this machine has CUDA, and the test is of a machine without")
-    python = str(rtx.environment()) if module is tensorrt_rtx else sys.executable
+    python = str(rtx.rtx()) if module is tensorrt_rtx else sys.executable
     worker = supervisor((python,), module)
     try:
         condition = worker.wait_ready(60)
@@ -128,6 +128,25 @@ def test_a_device_that_fails_for_good_gives_its_reason_and_a_new_worker(tmp_path
         assert worker.condition.state == "ready"
         assert worker.condition.pid != first
         assert worker.about["engine"] == "cached"
+    finally:
+        worker.close()
+
+
+def test_numbers_come_through_a_worker_of_jetpack_4_6(tmp_path):
+    # Python 3.6 and Ubuntu 18.04's NumPy, and what of TensorRT 8.2 the driver uses.
+    python = rtx.environment("3.6", "numpy==1.13.3")
+    pretended.library(tmp_path)
+    (tmp_path / "tensorrt.py").write_text((ROOT / "tests" / "support" / "fake_tensorrt_82.py").read_text())
+    command = ("env", f"PYTHONPATH={tmp_path}", f"LD_LIBRARY_PATH={tmp_path}", str(python))
+    worker = supervisor(command, tensorrt, pretended.options(tmp_path / "engines"))
+    try:
+        assert worker.wait_ready(60).state == "ready", worker.condition
+        assert worker.about["api"] == "execute_async_v2"
+        for times in pretended.windows():
+            values = 16.0 - times
+            answer = worker.infer(times, time.monotonic() + 10).arrays["output"]
+            assert answer.tolist() == [values.sum(), values.max(), values[0, 0, 0]]
+        assert len(list((tmp_path / "engines").iterdir())) == 1
     finally:
         worker.close()
 

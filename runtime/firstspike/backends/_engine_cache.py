@@ -38,6 +38,13 @@ def default_folder() -> Optional[Path]:
         return None
 
 
+def folder(text: str) -> Optional[Path]:
+    """The folder that a configuration names; empty: the default one; `none`: none, so that nothing is kept."""
+    if text == "none":
+        return None
+    return Path(text).expanduser() if text else default_folder()
+
+
 class Cache:
     """A folder of engines.
 

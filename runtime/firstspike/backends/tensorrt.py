@@ -10,20 +10,19 @@ import hashlib
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any, Dict, List, NoReturn, Sequence, Tuple
 
 import numpy as np
 
 from firstspike.backends import _cuda, _tensorrt_engine
-from firstspike.backends._engine_cache import Cache, default_folder
+from firstspike.backends._engine_cache import Cache, folder
 from firstspike.worker.shim import AbsentError, Option
 
 SIBLINGS = ("_cuda", "_engine_cache", "_tensorrt_engine")
 NETWORK = "dense"
 ENVIRONMENT = {
-    # JetPack brings TensorRT for the system's Python, 3.10 (JetPack 6), 3.8 (5) or 3.6 (4.6), and no index has it.
-    "python": ["3.10", "3.8", "3.6"],
+    # TensorRT comes with the system and its Python (JetPack 6: 3.10; 5: 3.8; 4.6: 3.6); no package index has it.
+    "python": ["3"],
     "packages": [],
     "system": ["python3-libnvinfer", "python3-numpy"],
     "imports": ["numpy", "tensorrt"],
@@ -39,8 +38,8 @@ OPTIONS = {
     ),
     "precision": Option("f32", "f16 is faster on some devices, and not exact", choices=("f32", "f16")),
     "workspace_mib": Option(256, "memory that a layer may take for itself while it runs, MiB", low=1, high=65536),
-    "cache_dir": Option("", "where built engines are kept; empty: the user's cache directory"),
-    "cache_mib": Option(256, "what all kept engines may take, MiB; 0: none is kept", low=0, high=65536),
+    "cache_dir": Option("", "folder of built engines; empty: the user's cache directory; none: nothing is kept"),
+    "cache_mib": Option(64, "MiB that engines may take; what was used longest ago goes first", low=0, high=65536),
 }
 MODULES: Tuple[str, ...] = ("tensorrt",)
 
@@ -131,8 +130,7 @@ class Driver:
 
     def _load(self, options: Dict[str, Any], form: str, network: bytes) -> Any:
         """The engine, from the cache if it is there and good; else it is built, once."""
-        folder = Path(options["cache_dir"]) if options["cache_dir"] else default_folder()
-        cache = Cache(folder if options["cache_mib"] else None, options["cache_mib"] << 20)
+        cache = Cache(folder(options["cache_dir"]), options["cache_mib"] << 20)
         key = self._key(options, form, network)
         plan, engine = cache.get(key), None
         if plan is not None:
