@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import threading
-import time
 
 import pytest
 
@@ -76,6 +75,15 @@ def test_a_damaged_file_is_never_an_engine_and_goes_away(name, folder):
     assert list(folder.iterdir()) == []
 
 
+def test_of_a_cut_file_it_is_told_how_much_is_there(folder):
+    Cache(folder, LIMIT).put(KEY, bytes(100))
+    path = the_file(folder)
+    path.write_bytes(path.read_bytes()[:-7])
+    cache = Cache(folder, LIMIT)
+    cache.get(KEY)
+    assert "has 93 bytes of 100" in cache.notes[0]
+
+
 def test_a_file_under_another_s_name_is_not_taken(folder):
     Cache(folder, LIMIT).put(KEY, b"one")
     one = the_file(folder)
@@ -90,14 +98,21 @@ def test_a_file_under_another_s_name_is_not_taken(folder):
 
 def test_the_least_recently_used_makes_room(folder):
     cache = Cache(folder, 3000)
-    for number in range(4):
+    for number in range(3):
+        before = set(folder.iterdir()) if folder.exists() else set()
         cache.put(KEY | {"number": number}, bytes(600))
-        if number == 2:  # the first is used again, long after the others
-            old = time.time() - 1000
-            for path in folder.iterdir():
-                os.utime(path, (old, old))
-            assert cache.get(KEY | {"number": 0}) is not None
+        (path,) = set(folder.iterdir()) - before
+        os.utime(path, (number + 1, number + 1))
+    assert cache.get(KEY | {"number": 0}) is not None  # the oldest, and now the one used last
+    cache.put(KEY | {"number": 3}, bytes(600))
     assert [cache.get(KEY | {"number": number}) is not None for number in range(4)] == [True, False, True, True]
+
+
+def test_the_engine_just_written_stays_though_its_file_is_over_the_limit(folder):
+    cache = Cache(folder, 600)
+    cache.put(KEY, bytes(600))
+    assert cache.get(KEY) == bytes(600)
+    assert the_file(folder).stat().st_size > 600
 
 
 def test_an_engine_larger_than_all_is_not_kept(folder):
