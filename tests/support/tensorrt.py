@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -16,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tests.support import fake_tensorrt
 
-from firstspike.backends import tensorrt
+from firstspike.backends import _cuda, tensorrt
 
 VERSIONS = ("8.2.1", "8.6.1", "10.3.0", "11.0.0")
 """JetPack 4.6, 5 and 6, and what follows."""
@@ -42,6 +43,22 @@ def compiled():
 def library(folder):
     """A libcuda of this test's own: a copy, since a library is loaded once and keeps its state."""
     return Path(shutil.copy(compiled(), folder / "libcuda.so.1"))
+
+
+def gpu(folder, monkeypatch):
+    """The body of a fixture: a pretended GPU, of which nothing is still held at the end."""
+    path = library(folder)
+    monkeypatch.setattr(_cuda, "LIBRARY", str(path))
+    for name in ("FAKE_CUDA_FAIL", "FAKE_CUDA_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    yield path
+    assert ctypes.CDLL(str(path)).fake_held() == 0
+
+
+def load(folder, data=None, model=MODEL, **changed):
+    """The driver with a network, closed at the end of a with-block."""
+    return contextlib.closing(tensorrt.Driver(options(folder, **changed), model, data or network()))
 
 
 def pretend(monkeypatch, path, version, faults=None, name="tensorrt"):

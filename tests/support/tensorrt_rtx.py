@@ -61,7 +61,8 @@ def rtx():
 def real(*requests):
     """What the driver's own code gives with the real TensorRT for RTX: a list of objects, see `tensorrt_rtx_build`."""
     room = ROOT / "runtime" / "firstspike"
-    sources = [room / "worker" / "shim.py", *(room / "backends" / f"{name}.py" for name in tensorrt.SIBLINGS)]
+    own = [name for name in tensorrt.SIBLINGS if "." not in name]
+    sources = [room / "worker" / "shim.py", *(room / "backends" / f"{name}.py" for name in own)]
     # Isolated: beside the script lies a file of TensorRT's name.
     given = json.dumps({"sources": [str(path) for path in sources], "requests": requests})
     done = subprocess.run([rtx(), "-I", BUILD, given], capture_output=True, text=True, check=False, timeout=120)

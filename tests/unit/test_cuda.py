@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import pytest
 from tests.support import tensorrt as pretended
 
@@ -13,13 +11,7 @@ from firstspike.worker.shim import AbsentError
 
 @pytest.fixture
 def gpu(tmp_path, monkeypatch):
-    """A pretended GPU; at the end nothing of it is still held."""
-    path = pretended.library(tmp_path)
-    monkeypatch.setattr(_cuda, "LIBRARY", str(path))
-    for name in ("FAKE_CUDA_FAIL", "FAKE_CUDA_DEVICES"):
-        monkeypatch.delenv(name, raising=False)
-    yield path
-    assert ctypes.CDLL(str(path)).fake_held() == 0
+    yield from pretended.gpu(tmp_path, monkeypatch)
 
 
 def test_without_a_driver_the_library_is_named(monkeypatch):

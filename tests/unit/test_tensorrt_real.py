@@ -6,20 +6,17 @@ import ctypes
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from tests.support import tensorrt as pretended
 from tests.support import tensorrt_rtx as rtx
 from tests.support.program import ROOT
 
-from firstspike import backends
 from firstspike.backends import tensorrt, tensorrt_rtx
 from firstspike.worker.start import Program
 from firstspike.worker.supervisor import Limits, Supervisor, WorkerError
 
 NETWORKS = sorted((ROOT / "models").glob("*/*.onnx"))
-ROOM = Path(backends.__file__).parent
 
 
 def request(path):
@@ -138,7 +135,7 @@ def test_numbers_come_through_a_worker_of_jetpack_4_6(tmp_path):
     pretended.library(tmp_path)
     (tmp_path / "tensorrt.py").write_text((ROOT / "tests" / "support" / "fake_tensorrt_82.py").read_text())
     command = ("env", f"PYTHONPATH={tmp_path}", f"LD_LIBRARY_PATH={tmp_path}", str(python))
-    worker = supervisor(command, tensorrt, pretended.options(tmp_path / "engines"))
+    worker = supervisor(command, tensorrt, pretended.options(tmp_path / "engines"), pretended.network())
     try:
         assert worker.wait_ready(60).state == "ready", worker.condition
         assert worker.about["api"] == "execute_async_v2"
@@ -155,7 +152,11 @@ def test_what_is_sent_to_a_worker_is_python_3_6():
     python = rtx.interpreter("3.6")
     if python is None:
         pytest.skip("no Python 3.6, which is JetPack 4.6's, on PATH, of pyenv or of uv")
-    files = [ROOM / f"{name}.py" for name in (*tensorrt.SIBLINGS, "tensorrt", "tensorrt_rtx")]
-    check = "import sys\nfor path in sys.argv[1:]: compile(open(path, encoding='utf-8').read(), path, 'exec')"
-    done = subprocess.run([python, "-c", check, *files], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    sent = Program((python,), "tensorrt_rtx", tensorrt_rtx.SIBLINGS).greeting()[12:]
+    check = (
+        "import json, sys\nsent = json.loads(sys.stdin.read())\n"
+        "for name in sent['sources']: compile(sent['sources'][name], name, 'exec')\n"
+        "print(len(sent['sources']))"
+    )
+    done = subprocess.run([python, "-c", check], input=sent.decode(), capture_output=True, text=True, check=False)
+    assert done.stdout == f"{len(tensorrt_rtx.SIBLINGS) + 1}\n", done.stderr

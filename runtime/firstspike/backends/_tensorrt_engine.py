@@ -120,7 +120,7 @@ def build(trt: Any, log: Any, onnx: bytes, *, half: bool, dense: bool, workspace
         log: what `logger` made.
         onnx: the network, with static shapes.
         half: whether layers may compute in FP16; else FP32 it is.
-        dense: whether the network is an integer network in floating point, which in FP16 has to be scaled for that.
+        dense: whether the network is an integer network in floating point, which FP16 cannot hold.
         workspace_mib: what a layer may take of the device's memory for itself, MiB.
 
     Raises:
@@ -167,12 +167,11 @@ def _set_precision(trt: Any, config: Any, network: Any, *, half: bool, dense: bo
         config.clear_flag(flags.TF32)
     if not half:
         return
-    if not _is_half(trt, network) and (dense or not hasattr(flags, "FP16")):
+    if dense or not (_is_half(trt, network) or hasattr(flags, "FP16")):
         # It would overflow, or be built in FP32 without a word.
-        why = "a dense network in FP32 overflows FP16" if dense else "it takes FP16 from the network's own types alone"
+        why = "a dense network overflows it" if dense else "it is taken from the network's own types alone"
         raise EngineError(
-            f'{trt.__name__} {trt.__version__} cannot run this network in FP16: {why}: set precision = "f32", or use '
-            "a bundle with a network in FP16"
+            f'{trt.__name__} {trt.__version__} cannot run this network in FP16: {why}: set precision = "f32"'
         )
     if hasattr(flags, "FP16"):
         config.set_flag(flags.FP16)

@@ -33,12 +33,14 @@ OPTIONS = {
     "device": Option(0, "number of the GPU, as CUDA counts", low=0, high=63),
     "network": Option(
         "dense",
-        "dense: the integer network, exact; ann: the floating-point network it was made from",
+        "the integer network, with the emulator's answers, or its floating-point twin",
         choices=("dense", "ann"),
     ),
-    "precision": Option("f32", "f16 is faster on some devices, and not exact", choices=("f32", "f16")),
+    "precision": Option("f32", "of the arithmetic; f16 for the twin alone, which it changes", choices=("f32", "f16")),
     "workspace_mib": Option(256, "memory that a layer may take for itself while it runs, MiB", low=1, high=65536),
     "cache_dir": Option("", "folder of built engines; empty: the user's cache directory; none: nothing is kept"),
+    # In place of every worker's default: one that is killed while it builds would build for ever.
+    "start_s": Option(600.0, "to start and load the network, the first time to build its engine, s", low=1, high=3600),
     "cache_mib": Option(64, "MiB that engines may take; what was used longest ago goes first", low=0, high=65536),
 }
 MODULES: Tuple[str, ...] = ("tensorrt",)
@@ -101,13 +103,13 @@ class Driver:
                 "tf32": False,
                 "tried": self.tried,
             }
-            self._engine = self._load(options, model["form"], network)
+            self._engine = self._load(options, network)
             self._prepare(model)
         except BaseException:
             self.close()
             raise
 
-    def _key(self, options: Dict[str, Any], form: str, network: bytes) -> Dict[str, Any]:
+    def _key(self, options: Dict[str, Any], network: bytes) -> Dict[str, Any]:
         """All that an engine depends on.
 
         Not the driver's version: an engine is code for a compute capability, which a newer driver runs as well, and one
@@ -122,16 +124,16 @@ class Driver:
             "capability": list(device.capability),
             "device": device.name,
             "multiprocessors": device.multiprocessors,
-            "form": form,
+            "network": options["network"],
             "precision": options["precision"],
             "tf32": False,
             "workspace_mib": options["workspace_mib"],
         }
 
-    def _load(self, options: Dict[str, Any], form: str, network: bytes) -> Any:
+    def _load(self, options: Dict[str, Any], network: bytes) -> Any:
         """The engine, from the cache if it is there and good; else it is built, once."""
         cache = Cache(folder(options["cache_dir"]), options["cache_mib"] << 20)
-        key = self._key(options, form, network)
+        key = self._key(options, network)
         plan, engine = cache.get(key), None
         if plan is not None:
             try:
@@ -141,7 +143,7 @@ class Driver:
                 cache.notes.append(f"{error}: it is built anew")
                 cache.drop(key)
         if engine is None:
-            built = self._build(options, form, network)
+            built = self._build(options, network)
             engine = _tensorrt_engine.load(self._runtime, self._log, built.plan)
             cache.put(key, built.plan)  # only what loads
         for note in cache.notes:
@@ -149,10 +151,10 @@ class Driver:
         self.about["cache_notes"] = cache.notes
         return engine
 
-    def _build(self, options: Dict[str, Any], form: str, network: bytes) -> _tensorrt_engine.Built:
+    def _build(self, options: Dict[str, Any], network: bytes) -> _tensorrt_engine.Built:
         started = time.monotonic()
         built = _tensorrt_engine.build(
-            self._trt, self._log, network, half=options["precision"] == "f16", dense=form == "dense",
+            self._trt, self._log, network, half=options["precision"] == "f16", dense=options["network"] == "dense",
             workspace_mib=options["workspace_mib"],
         )  # fmt: skip
         self.about.update({"engine": "built", "engine_bytes": len(built.plan), "layers": built.layers})
