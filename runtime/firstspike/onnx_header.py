@@ -14,8 +14,8 @@ ELEMENTS = {
 }  # fmt: skip
 """`TensorProto.DataType`, those that OpenVINO 2021.4 knows."""
 
-OUTPUT_SCALE = "firstspike.output_scale"
-"""Key of the metadata: the output times this is the potential. A file in half precision may need it."""
+POTENTIAL_UNIT = "potential_unit"
+"""Key of the metadata: the output times this is the potential, in the network's own integers. Absent: 1."""
 
 
 class Value(NamedTuple):
@@ -50,20 +50,20 @@ class Header(NamedTuple):
         return self.opsets[""]
 
     @property
-    def output_scale(self) -> float:
+    def potential_unit(self) -> float:
         """What the output has to be multiplied with.
 
         Raises:
             ValueError: it is not a positive finite number.
         """
-        text = self.metadata.get(OUTPUT_SCALE, "1")
+        text = self.metadata.get(POTENTIAL_UNIT, "1")
         try:
-            scale = float(text)
+            unit = float(text)
         except ValueError:
-            scale = 0.0
-        if not 0 < scale < float("inf"):
-            raise ValueError(f"{OUTPUT_SCALE} is {text[:40]!r}, not a positive number")
-        return scale
+            unit = 0.0
+        if not 0 < unit < float("inf"):
+            raise ValueError(f"{POTENTIAL_UNIT} is {text[:40]!r}, not a positive number")
+        return unit
 
 
 def read(data: bytes) -> Header:

@@ -52,19 +52,19 @@ def test_it_reads_what_the_onnx_package_reads(path):
 
 
 def test_types_shapes_and_metadata():
-    data = net(element=TensorProto.FLOAT16, shape=(1, "c", 4, 4), metadata={onnx_header.OUTPUT_SCALE: "4"})
+    data = net(element=TensorProto.FLOAT16, shape=(1, "c", 4, 4), metadata={onnx_header.POTENTIAL_UNIT: "4"})
     header = onnx_header.read(data)
     assert header.inputs == [onnx_header.Value("x", "float16", (1, None, 4, 4))]
     assert header.outputs == [onnx_header.Value("y", "float16", None)]
     assert header.elements == {"float16": 1}
-    assert header.output_scale == 4.0
-    assert onnx_header.read(net()).output_scale == 1.0
+    assert header.potential_unit == 4.0
+    assert onnx_header.read(net()).potential_unit == 1.0
 
 
-@pytest.mark.parametrize("scale", ["", "0", "-1", "nan", "inf", "four", "9" * 400])
-def test_an_output_scale_that_is_no_positive_number(scale):
+@pytest.mark.parametrize("unit", ["", "0", "-1", "nan", "inf", "four", "9" * 400])
+def test_a_unit_of_the_potential_that_is_no_positive_number(unit):
     with pytest.raises(ValueError, match="positive number"):
-        _ = onnx_header.read(net(metadata={onnx_header.OUTPUT_SCALE: scale})).output_scale
+        _ = onnx_header.read(net(metadata={onnx_header.POTENTIAL_UNIT: unit})).potential_unit
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_damaged_files_are_read_or_a_value_error(data):
     try:
         header = onnx_header.read(bytes(damaged))
         onnx_header.refusal(header, 13, (1, 2, 4, 4))
-        _ = header.output_scale
+        _ = header.potential_unit
     except ValueError:
         pass
 
