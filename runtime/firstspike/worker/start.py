@@ -40,7 +40,7 @@ class Program:
     driver: str
     """Name of the back end's file in backends/."""
     siblings: tuple[str, ...] = ()
-    """Names of the files beside it that it imports, before those that import them."""
+    """What it imports of ours, before those that import it: names of files beside it, or modules by their full name."""
     local: bool = True
     """Whether `command` is the interpreter itself, a child of this process."""
 
@@ -54,17 +54,19 @@ class Program:
     def greeting(self) -> bytes:
         """What to send first."""
         shim = resources.files("firstspike.worker").joinpath("shim.py").read_text("utf-8")
-        room = resources.files("firstspike.backends")
-        sources = {
-            f"firstspike.backends.{name}": room.joinpath(f"{name}.py").read_text("utf-8")
-            for name in (*self.siblings, self.driver)
-        }
+        names = [name if "." in name else f"firstspike.backends.{name}" for name in (*self.siblings, self.driver)]
+        sources = {name: _source(name) for name in names}
         sent = {
             "shim": shim, "sources": sources, "driver": f"firstspike.backends.{self.driver}",
             "parent": os.getpid() if self.local else 0,
         }  # fmt: skip
         text = json.dumps(sent).encode()
         return b"%012d" % len(text) + text
+
+
+def _source(module: str) -> str:
+    package, _, name = module.rpartition(".")
+    return resources.files(package).joinpath(f"{name}.py").read_text("utf-8")
 
 
 def is_local(command: Sequence[str]) -> bool:
