@@ -33,7 +33,7 @@ class Iecore:
 
     def __init__(self) -> None:
         module = importlib.import_module("openvino.inference_engine")
-        self.version = str(module.get_version())
+        self.version = str(module.get_version()).split("-")[0]
         self._core = module.IECore()
 
     def read(self, network: bytes) -> Any:
@@ -71,7 +71,7 @@ class Runtime:
 
     def __init__(self) -> None:
         module = importlib.import_module("openvino.runtime")
-        self.version = str(module.get_version())
+        self.version = str(module.get_version()).split("-")[0]
         self._core = module.Core()
 
     def read(self, network: bytes) -> Any:
@@ -111,11 +111,11 @@ def find(archive: str = "") -> Any:
     """
     if archive:
         _use_archive(Path(archive))
-    if importlib.util.find_spec("openvino") is None:
+    if not _there("openvino"):
         raise AbsentError(f"OpenVINO is not installed for this Python {_python()} ({sys.executable})", INSTALL)
     kinds: Tuple[Tuple[str, Any], ...] = (("openvino.runtime", Runtime), ("openvino.inference_engine", Iecore))
     for module, kind in kinds:
-        if importlib.util.find_spec(module) is not None:
+        if _there(module):
             try:
                 return kind()
             except (ImportError, OSError, RuntimeError) as error:
@@ -169,6 +169,13 @@ def _use_archive(folder: Path) -> None:
             for library in sorted(place.glob(pattern)):
                 ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
     sys.path.insert(0, str(python))
+
+
+def _there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent is there and no package
+        return False
 
 
 def _left_out(operations: Any, taken: Set[str]) -> List[str]:

@@ -101,8 +101,8 @@ def look_at_all(
         return [
             Finding(
                 "no-usb", f"this machine shows no USB bus: there is no {sys_root}/bus/usb/devices",
-                "in a container or virtual machine, pass the bus through (docker: -v /dev/bus/usb:/dev/bus/usb "
-                "--device-cgroup-rule='c 189:* rmw' --network host), else load the kernel's USB drivers",
+                "pass the bus on to the container (docker: -v /dev/bus/usb:/dev/bus/usb --device-cgroup-rule='c 189:* "
+                "rmw' --network host) or virtual machine, else load the kernel's USB drivers",
             )
         ]  # fmt: skip
     states = [_state_of(stick, proc_root) for stick in found if not wanted or stick.id == wanted]

@@ -21,7 +21,9 @@ ENVIRONMENT = {
     "python": ["3.9", "3.8", "3.7", "3.6"],
     "packages": ["openvino==2021.4.2", "numpy==1.19.5"],
     "system": ["libusb-1.0-0"],
+    "imports": ["openvino.inference_engine"],
 }
+TRIED = "OpenVINO 2021.4.2 and 2022.3.2 on the CPU; sticks that umockdev faked and that never boot; never a real stick"
 NETWORK = "dense"
 OPTIONS = {
     "device": Option("MYRIAD", "MYRIAD takes any stick, MYRIAD.<id> one of several; CPU is for tests"),
@@ -36,8 +38,6 @@ OPTIONS = {
 
 MAX_OPSET = 13
 """OpenVINO 2021.4 reads newer operators as if they were of this set: an opset-18 ReduceMean was wrong, no error."""
-
-NEVER_RUN = "never run on a stick by its makers: its CPU plug-in, its pre-flight and faked sticks are what was tested"
 
 LOST_FIX = "plug the stick in again, into a port of its own or a powered hub"
 BOOT_FIX = (
@@ -79,7 +79,7 @@ def probe(options: Dict[str, Any]) -> List[Dict[str, Any]]:
         sdk_reason, sdk_fix = error.reason, error.fix
     if not on_stick:
         return [dict(entry, present=not sdk_reason, state="ready", reason=sdk_reason, fix=sdk_fix)]
-    entry["note"] = NEVER_RUN
+    entry["tried"] = TRIED
     found = []
     for finding in preflight.look_at_all(wanted):
         device = f"MYRIAD.{finding.stick.id}" if finding.stick else options["device"]
@@ -115,7 +115,7 @@ class Driver:
         self.values = np.zeros((1, model["channels"], model["height"], model["width"]), np.float32)
         self.about = {"device": self.device, "openvino": self.sdk.version, "api": self.sdk.api}
         if self.on_stick:
-            self.about.update(note=NEVER_RUN, temperature_c=self.temperature())
+            self.about.update(tried=TRIED, temperature_c=self.temperature())
 
     def _load(self, network: bytes) -> None:
         parsed = self.sdk.read(network)
