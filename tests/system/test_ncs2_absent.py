@@ -21,7 +21,8 @@ from firstspike.worker.supervisor import Limits, Supervisor, WorkerError
 
 ANN = ROOT / "models" / "nmnist" / "ann.onnx"
 MODEL = {"name": "nmnist", "classes": 10, "channels": 2, "height": 34, "width": 34, "steps": 8, "scale": 0.125}
-LOAD = f"driver.Driver(options(network='ann', connect_s=1.0), {MODEL!r}, Path({str(ANN)!r}).read_bytes()).about"
+ON_STICK = f"driver.Driver(options(network='ann', connect_s=1.0), {MODEL!r}, Path({str(ANN)!r}).read_bytes()).about"
+ON_CPU = ON_STICK.replace("options(", "options(device='CPU', ")
 WITHOUT_NETLINK = [sys.executable, CHILD.parent / "without_netlink.py"]
 
 
@@ -100,7 +101,7 @@ def test_the_probe_lists_the_sticks_that_are_there(tmp_path):
     assert "1.1-ma2480" in found["reason"]
 
 
-@pytest.mark.parametrize("expression", ["driver.probe(options())", LOAD])
+@pytest.mark.parametrize("expression", ["driver.probe(options())", ON_STICK])
 def test_a_libusb_that_does_not_load_is_named(tmp_path, expression):
     (tmp_path / "libusb-1.0.so.0").write_bytes(b"")  # found before the system's own
     found, _ = ask(myriad(), expression, environ={"LD_LIBRARY_PATH": str(tmp_path)})
@@ -108,7 +109,7 @@ def test_a_libusb_that_does_not_load_is_named(tmp_path, expression):
     assert "apt-get install libusb-1.0-0" in str(found)
 
 
-@pytest.mark.parametrize("expression", ["driver.probe(options())", LOAD])
+@pytest.mark.parametrize("expression", ["driver.probe(options())", ON_STICK])
 def test_a_sandbox_without_netlink_is_named_and_floods_nothing(expression):
     found, errors = ask(myriad(), expression, before=WITHOUT_NETLINK)
     assert "netlink sockets are not allowed here" in str(found)
@@ -137,13 +138,13 @@ def test_an_openvino_without_the_plug_in_says_which_to_install(tmp_path):
     assert (found["present"], found["state"], found["openvino"]) == (False, "no-sdk", "2022.3.2")
     assert "OpenVINO 2022.3.2 has no plug-in for the stick" in found["reason"]
     assert "openvino==2021.4.2" in found["fix"]
-    found, _ = ask(newer_openvino(), LOAD, before=before)
+    found, _ = ask(newer_openvino(), ON_STICK, before=before)
     assert found["error"] == "AbsentError"
     assert "libopenvino_intel_myriad_plugin.so" in found["text"]
 
 
 def test_no_openvino_at_all():
-    found, _ = ask(sys.executable, LOAD)
+    found, _ = ask(sys.executable, ON_CPU)
     assert found["text"].startswith("OpenVINO is not installed for this Python")
     assert "firstspike workers install ncs2" in found["fix"]
 
@@ -163,7 +164,7 @@ def test_an_openvino_that_cannot_drive_a_stick(tmp_path, files, text):
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
-    found, _ = ask(sys.executable, LOAD, environ={"PYTHONPATH": str(tmp_path)})
+    found, _ = ask(sys.executable, ON_CPU, environ={"PYTHONPATH": str(tmp_path)})
     assert found["text"] == text
 
 

@@ -1,7 +1,7 @@
 """The stick's driver under real OpenVINO 2021.4.2 and 2022.3.2, on their CPU plug-in: its code path but for the USB.
 
-The CPU computes in float32, so a bundle's `dense` gives the emulator's very integers. `dense_fp16` is for half
-precision: in float32 an activation next to a step may be one off, and the tolerance is what was seen, doubled.
+The CPU computes in float32, so a bundle's `dense` gives the emulator's very integers. `dense_fp16` is made for half
+precision, but its slopes are right in float32 too where the layers' sums stay below 2048, as they do up to T = 8.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ SDKS = {
     "2021.4.2": myriad,
     "2022.3.2": lambda: environment(("3.9", "3.8", "3.7"), "openvino==2022.3.2"),
 }
-TOLERANCE = 0.1
-"""Of a potential of `dense_fp16` in float32, as a share of the largest potential."""
+TOLERANCE = 0.02
+"""Of a potential of `dense_fp16` at T = 16, as a share of the largest potential: twice what was seen."""
 
 
 @cache
@@ -108,11 +108,14 @@ def test_the_dense_form_gives_the_emulators_very_potentials(sdk, name):
 
 @pytest.mark.parametrize("sdk", SDKS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_form_for_half_precision_gives_the_emulators_classes(sdk, name):
+def test_the_form_for_half_precision_gives_the_emulators_potentials_as_half_precision_holds_them(sdk, name):
     found, _ = answers(sdk, name, "dense_fp16")
     expected = emulated(name)
     assert np.array_equal(found.argmax(1), expected.argmax(1))
-    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+    size = np.abs(expected)
+    rounding = size * 2.0**-11  # 2022.3 hands the output over in float16
+    few_steps = description(name)["steps"] <= 8
+    assert (np.abs(found - expected) <= (rounding if few_steps else TOLERANCE * size.max())).all()
 
 
 @pytest.mark.parametrize("sdk", SDKS)

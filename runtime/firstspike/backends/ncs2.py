@@ -103,12 +103,13 @@ class Driver:
         check(options, model, network)
         self.device, self.connect_s = options["device"], options["connect_s"]
         self.on_stick, self.wanted = preflight.wanted_id(self.device)
-        self.sdk = openvino.find(options["archive"])
-        if self.on_stick:
-            openvino.check_files(self.sdk)
+        if self.on_stick:  # before OpenVINO is imported: a stick that is not there is looked for every few seconds
             finding = preflight.look(self.wanted)
             if not finding.well:
                 raise AbsentError(finding.reason, finding.fix)
+        self.sdk = openvino.find(options["archive"])
+        if self.on_stick:
+            openvino.check_files(self.sdk)
         self._load(network)
         self.steps, self.scale = model["steps"], np.float32(model["scale"])
         self.unit = np.float32(onnx_header.read(network).potential_unit)
