@@ -1,1 +1,1 @@
-"""Vendor SDKs live in processes of their own: `shim` is the child's end, `link` the daemon's, `supervisor` keeps one."""
+"""Processes of their own for vendor SDKs: `shim` is the child's end, `link` the daemon's, `supervisor` keeps one."""

@@ -13,25 +13,24 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from firstspike.types import Condition, State
 from firstspike.worker import shim
 from firstspike.worker.link import LateError, Link, LinkError, Reply, frame
 from firstspike.worker.start import Program
 
 log = logging.getLogger(__name__)
 
-State = Literal["starting", "ready", "busy", "failed", "backing-off", "absent"]
-
 
 class WorkerError(Exception):
     """This window has no answer from this worker; the text is the reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """Times that a worker may take, in seconds, and how often it may fail."""
 
@@ -50,18 +49,6 @@ class Limits:
 
 FIRST_REST_S = 0.05
 """Before the first restart; doubled for each that follows within the period."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """How a worker stands."""
-
-    state: State
-    reason: str | None = None
-    fix: str | None = None
-    restarts: int = 0
-    """How often it was started again."""
-    pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +177,9 @@ class Supervisor:
         self._wake.set()
         self._thread.join(10.0)
 
-    def _settle(self, state: State, link: Link | None = None, reason: str | None = None, fix: str | None = None) -> None:
+    def _settle(
+        self, state: State, link: Link | None = None, reason: str | None = None, fix: str | None = None
+    ) -> None:
         restarts = max(0, len(self._starts) - 1)
         self._condition = Condition(state, reason, fix or None, restarts, link.pid if link else None)
 
