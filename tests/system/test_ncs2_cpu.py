@@ -79,7 +79,10 @@ def options(**changed):
 def answers(sdk, name, role):
     """The outputs for all windows, and what the driver says of itself, through a worker as the daemon runs it."""
     data = file_of(name, role).read_bytes()
-    sent = {"options": options(network=role), "model": description(name, scaled=role == "ann")}
+    sent = {
+        "options": options(network="ann" if role == "ann" else "dense"),
+        "model": description(name, scaled=role == "ann"),
+    }
     worker = Supervisor("ncs2", Program((str(SDKS[sdk]()),), "ncs2", ncs2.SIBLINGS), (sent, data), Limits(hang_s=20.0))
     try:
         condition = worker.wait_ready(60)

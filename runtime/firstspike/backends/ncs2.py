@@ -25,12 +25,14 @@ ENVIRONMENT = {
 }
 TRIED = "OpenVINO 2021.4.2 and 2022.3.2 on the CPU; sticks that umockdev faked and that never boot; never a real stick"
 NETWORK = "dense"
+ROLES = {"dense": "dense_fp16", "ann": "ann"}
+"""The bundle's file for each value of `network`."""
 OPTIONS = {
     "device": Option("MYRIAD", "MYRIAD takes any stick, MYRIAD.<id> one of several; CPU is for tests"),
     "network": Option(
-        "dense_fp16",
-        "the bundle's file that is run; the stick takes dense_fp16 and ann, CPU also dense",
-        choices=("dense_fp16", "dense", "ann"),
+        "dense",
+        "dense: the bundle's integer network, in half precision; ann: its floating-point twin",
+        choices=("dense", "ann"),
     ),
     "connect_s": Option(15.0, "a stick may take so long to boot, s", low=1, high=300),
     "archive": Option("", "folder of an unpacked OpenVINO 2022.3.1 LTS; empty: the environment's own OpenVINO"),
@@ -53,15 +55,14 @@ def check(options: Dict[str, Any], model: Dict[str, Any], network: bytes) -> Non
         ValueError: it cannot; the text says why and what to do.
     """
     on_stick, _ = preflight.wanted_id(options["device"])
+    role = ROLES[options["network"]]
     header = onnx_header.read(network)
     refused = onnx_header.refusal(header, MAX_OPSET, (1, model["channels"], model["height"], model["width"]))
     if refused:
-        raise ValueError(f"the bundle's {options['network']} cannot be run by OpenVINO 2021.4: {refused}")
-    if on_stick and options["network"] == "dense":
-        raise ValueError("the stick computes in half precision: set network to dense_fp16 or ann")
-    if options["network"] == "dense_fp16" and set(header.elements) - {"float16", "int64"}:
+        raise ValueError(f"OpenVINO 2021.4 cannot run the bundle's {role}: {refused}")
+    if on_stick and options["network"] == "dense" and set(header.elements) - {"float16", "int64"}:
         kinds = ", ".join(sorted(header.elements))
-        raise ValueError(f"the bundle's dense_fp16 holds {kinds}, not float16 alone: export the bundle anew")
+        raise ValueError(f"the stick computes in half precision, and the bundle's {role} holds {kinds}: write it anew")
     _ = header.potential_unit
 
 
