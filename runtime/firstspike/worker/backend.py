@@ -39,7 +39,18 @@ class WorkerModule:
         """
         answers = Answers(bundle, self._form(options))
         load = {"options": options.of_driver(), "model": answers.model}, self._network(bundle, answers.form)
+        self._check(name, bundle, *load)
         return WorkerBackend(name, Supervisor(name, self._program(options), load, options.limits()), answers)
+
+    def _check(self, name: str, bundle: Bundle, described: dict[str, Any], network: bytes) -> None:
+        """Let the driver refuse a network that its SDK would run wrongly, before anything is started."""
+        check = getattr(self.driver, "check", None)
+        if check is None:
+            return
+        try:
+            check(described["options"], described["model"], network)
+        except ValueError as error:
+            raise BundleError(f"{bundle.folder}: backend.{name} cannot run it: {error}") from None
 
     def _form(self, options: WorkerOptions) -> str:
         return str(options.of_driver().get("network", self.driver.NETWORK))
