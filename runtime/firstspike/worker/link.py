@@ -11,8 +11,7 @@ import json
 import select
 import socket
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from firstspike.worker import shim
 from firstspike.worker.process import Process, StartError
@@ -25,7 +24,8 @@ CAUSE_S = 0.02
 START_CAUSE_S = 0.5
 """The same where no window waits."""
 
-_RECEIVE = 1 << 16
+_RECEIVE = 4096
+"""Bytes that the first read of a reply may take; a window's comes whole."""
 _GONE = select.POLLHUP | select.POLLERR | select.POLLRDHUP
 
 
@@ -50,8 +50,7 @@ class InterruptError(Exception):
     """The caller's descriptor became readable before anything else."""
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A frame from the worker."""
 
     kind: int
@@ -87,10 +86,10 @@ class Link:
         ours.settimeout(0.0)
         self._socket = ours
         self.pid = self.process.pid
-        self.bytes_received = 0
-        self._buffer = bytearray(_RECEIVE)
         self._have = b""
         """What has come of the next reply."""
+        self._lacks = 0
+        """Bytes that it lacks, once that is known."""
         self._metas = shim.Memory()
         self._poll = self._poll_for(select.POLLIN)
 
@@ -123,22 +122,30 @@ class Link:
             raise LinkError(f"greeted with protocol {hello.meta.get('protocol')!r:.20}, not {shim.PROTOCOL}")
         return hello.meta
 
-    def request(self, kind: int, number: int, meta: bytes, body: Any, deadline: float) -> int:
+    def request(self, kind: int, number: int, meta: bytes, body: Any, size: int, deadline: float) -> int:
         """Send a request: `send` of its header, meta and body, without copying the body.
 
+        Args:
+            kind: of frame.
+            number: that the reply shall bear.
+            meta: a JSON object.
+            body: bytes, or an array in C order.
+            size: bytes of the body.
+            deadline: see `send`; the same errors.
+
         Returns:
-            The number of bytes.
+            The number of bytes sent.
         """
-        header = shim.HEADER.pack(shim.MAGIC, kind, number, len(meta), len(body), 0)
-        size = len(header) + len(meta) + len(body)
+        header = shim.HEADER.pack(shim.MAGIC, kind, number, len(meta), size, 0)
+        size += len(header) + len(meta)
         try:
-            sent = self._socket.sendmsg((header, meta, body))
+            sent = self._socket.sendmsg((header + meta, body))
         except BlockingIOError:
             sent = 0
         except OSError:
             raise LinkError(self.process.cause(CAUSE_S)) from None
         if sent < size:
-            self.send(b"".join((header, meta, body))[sent:], deadline)
+            self.send(b"".join((header, meta, bytes(body)))[sent:], deadline)
         return size
 
     def send(self, data: bytes, deadline: float, interrupt: int | None = None) -> None:
@@ -196,14 +203,12 @@ class Link:
     def _more(self, cause_s: float) -> None:
         """Take what has come."""
         try:
-            got = self._socket.recv_into(self._buffer)
+            data = self._socket.recv(max(_RECEIVE, self._lacks))
         except OSError:  # reset; or nothing to read, though the process has ended: others hold its end of the link
-            got = 0
-        if not got:
+            data = b""
+        if not data:
             raise LinkError(self.process.cause(cause_s))
-        self.bytes_received += got
-        with memoryview(self._buffer) as view:
-            self._have = self._have + view[:got] if self._have else bytes(view[:got])
+        self._have = self._have + data if self._have else data
 
     def _parse(self) -> Reply | None:
         """Take a reply off what has come; None: it is not complete."""
@@ -218,7 +223,8 @@ class Link:
         if n_meta > shim.MAX_META or n_body > MAX_REPLY:
             raise LinkError(f"sent a frame of {n_meta + n_body} bytes: that is too large")
         at = shim.HEADER.size + n_meta
-        if len(have) < at + n_body:
+        self._lacks = at + n_body - len(have)
+        if self._lacks > 0:
             return None
         self._have = have[at + n_body :]
         text = have[shim.HEADER.size : at]

@@ -24,7 +24,7 @@ import threading
 import time
 import traceback
 import types
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -164,12 +164,12 @@ class Pipe:
         """Have at least `need` bytes; the end of input ends the process, since nobody is left to answer."""
         if need > len(self.buffer):
             self.buffer.extend(bytes(need - len(self.buffer)))
-        with memoryview(self.buffer) as view:
-            while self.have < need:
-                got = os.readv(self.source, [view[self.have :]])
-                if got == 0:
-                    os._exit(0)  # no finally, no atexit: an SDK may hang in them
-                self.have += got
+        while self.have < need:
+            with memoryview(self.buffer) as view:
+                got = os.readv(self.source, [view[self.have :] if self.have else view])
+            if got == 0:
+                os._exit(0)  # no finally, no atexit: an SDK may hang in them
+            self.have += got
 
     def receive(self) -> Tuple[int, int, bytes, bytearray]:
         """Kind, number, meta as bytes and body of the next request."""
@@ -177,8 +177,10 @@ class Pipe:
         magic, kind, number, n_meta, n_body, _ = HEADER.unpack_from(self.buffer)
         if magic != MAGIC or n_meta > MAX_META or n_body > MAX_BODY:
             raise SystemExit("firstspike worker: a request that is no frame")
-        at, end = HEADER.size + n_meta, HEADER.size + n_meta + n_body
-        self.fill(end)
+        at = HEADER.size + n_meta
+        end = at + n_body
+        if self.have < end:
+            self.fill(end)
         meta, body = bytes(self.buffer[HEADER.size : at]), self.buffer[at:end]
         if self.have > end or end > BUFFER:
             rest = self.buffer[end : self.have]
@@ -270,7 +272,7 @@ class Serving:
         started = time.perf_counter()
         arrays = self.driver.infer(times)
         taken = int((time.perf_counter() - started) * 1e9)
-        key = tuple((name, array.dtype, array.shape) for name, array in arrays.items())  # type: Any
+        key = tuple([(name, array.dtype, array.shape) for name, array in arrays.items()])  # type: Any
         text = self.answered.get(key)
         if text is None:
             text = self.answered.keep(key, to_json({"arrays": describe(arrays)}))

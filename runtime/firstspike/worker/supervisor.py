@@ -123,8 +123,9 @@ class Supervisor:
             if link is None or self._state != "ready":
                 raise WorkerError(f"{self.name}: {self._state}: {self._reason or 'not ready yet'}")
             self._state = "busy"
-            body = np.ascontiguousarray(times, np.uint8).reshape(-1).data
-            reply, sent = self._ask(link, shim.INFER, self._meta_of(times.shape), body, deadline)
+            body = np.ascontiguousarray(times, np.uint8)
+            meta = self._metas.get(times.shape) or self._meta_of(times.shape)
+            reply, sent = self._ask(link, shim.INFER, meta, body, body.nbytes, deadline)
             if reply.kind == shim.FAILURE:
                 if reply.meta.get("absent"):
                     self._fail("", absent=_absence(reply))
@@ -137,12 +138,12 @@ class Supervisor:
         finally:
             self._lock.release()
 
-    def _ask(self, link: Link, kind: int, meta: bytes, body: Any, deadline: float) -> tuple[Reply, int]:
+    def _ask(self, link: Link, kind: int, meta: bytes, body: Any, size: int, deadline: float) -> tuple[Reply, int]:
         """A request and its reply; the caller holds the lock. What fails is looked after before it is raised."""
         self._number += 1
         started = time.monotonic()
         try:
-            sent = link.request(kind, self._number, meta, body, max(deadline, started + 0.001))
+            sent = link.request(kind, self._number, meta, body, size, max(deadline, started + 0.001))
             reply = self._reply(link, deadline)
         except LateError:
             waited = time.monotonic() - started
@@ -165,9 +166,8 @@ class Supervisor:
         return reply
 
     def _meta_of(self, shape: tuple[int, ...]) -> bytes:
-        meta = self._metas.get(shape)
-        if meta is None:
-            meta = self._metas[shape] = json.dumps({"arrays": [["times", "|u1", list(shape)]]}).encode()
+        """A window's description, the same bytes each time."""
+        meta = self._metas[shape] = json.dumps({"arrays": [["times", "|u1", list(shape)]]}).encode()
         return meta
 
     def _read(self, reply: Reply, sent: int) -> Answer:
@@ -334,7 +334,7 @@ class Supervisor:
         try:
             if self._link is link and self._state == "ready":
                 with contextlib.suppress(WorkerError):
-                    reply, _ = self._ask(link, shim.PING, b"", b"", time.monotonic() + PONG_S)
+                    reply, _ = self._ask(link, shim.PING, b"", b"", 0, time.monotonic() + PONG_S)
                     if reply.kind != shim.PONG:
                         self._fail(f"the worker sent a frame of kind {reply.kind} as a sign of life")
         finally:
