@@ -35,6 +35,7 @@ OPTIONS = {
     "after": Option(0, "no fault before so many windows", low=0, high=1_000_000_000),
     "late_ms": Option(200.0, "the answer of fault = late takes so long, ms", low=0, high=3_600_000),
     "once": Option("", "a file that the first fault makes; while it is there, there are no more"),
+    "let_go": Option("", "a file that is made when the driver is closed in good order"),
     "absent_while": Option("", "the device is absent while this file is there"),
 }  # fmt: skip
 
@@ -97,6 +98,8 @@ class Driver:
 
     def close(self) -> None:
         """Nothing is held."""
+        if self.options["let_go"]:
+            os.close(os.open(self.options["let_go"], os.O_CREAT))
 
 
 def in_a_moment(driver: Driver, answer: Dict[str, Any]) -> Dict[str, Any]:
@@ -177,6 +180,12 @@ def _spin(driver: Driver, answer: Any) -> Any:
     return answer
 
 
+def _silent(driver: Driver, answer: Any) -> Any:
+    """Closes the link and lives on."""
+    os.closerange(3, 64)
+    time.sleep(3600)
+
+
 def _flood(driver: Driver, answer: Any) -> Any:
     for _ in range(200):
         os.write(2, b"E: a line that nobody reads, over and over again\n" * 1000)
@@ -216,7 +225,7 @@ FAULTS = {
     "other": _other,
     "twice": _twice,
     "late": _late,
-    "silent": lambda driver, answer: os.closerange(3, 64),
+    "silent": _silent,
     "shape": lambda driver, answer: {"output": answer["output"][:-1]},
     "dtype": lambda driver, answer: {"output": answer["output"].astype(np.complex64)},
     "number": lambda driver, answer: {"output": answer["output"] * np.float32("nan")},

@@ -189,11 +189,15 @@ class Supervisor:
 
     def close(self) -> None:
         """End the worker and the thread, within about a second: it is asked to stop if it is idle, else killed."""
-        if not self._closing:
-            self._closing = True
-            os.eventfd_write(self._quit, 1)
-            os.eventfd_write(self._wake, 1)
+        if self._closing:
+            return
+        self._closing = True
+        os.eventfd_write(self._quit, 1)
+        os.eventfd_write(self._wake, 1)
         self._thread.join(5.0)
+        if not self._thread.is_alive():
+            os.close(self._quit)
+            os.close(self._wake)
 
     def _fail(self, reason: str, fix: str = "", absent: shim.AbsentError | None = None) -> None:
         """End the worker that is ready or busy; the thread buries it and starts another. The lock is held."""
@@ -354,8 +358,6 @@ class Supervisor:
         for ended in self._ended:
             if not ended.close(BURY_S):
                 log.error("%s: process %d was killed and has not ended: its device hangs", self.name, ended.pid)
-        os.close(self._quit)
-        os.close(self._wake)
 
 
 def _absence(reply: Reply) -> shim.AbsentError:
