@@ -110,14 +110,14 @@ def layout(described: Any) -> Layout:
         if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], list)):
             raise ValueError("an array without name, dtype and shape")
         name, code, shape = entry
-        if not (isinstance(name, str) and isinstance(code, str)) or code[:1] not in "<|" or code[1:2] not in "uifb":
+        try:
+            dtype = np.dtype(code) if isinstance(code, str) else None
+        except (TypeError, ValueError, SyntaxError):
+            dtype = None
+        if dtype is None or not isinstance(name, str) or dtype.str != code or code[0] == ">" or code[1] not in "uifb":
             raise ValueError("an array of dtype %.20r" % (code,))
         if len(shape) > 8 or not all(type(n) is int and 0 <= n <= MAX_BODY for n in shape):
             raise ValueError("an array of shape %.80r" % (shape,))
-        try:
-            dtype = np.dtype(code)
-        except (TypeError, ValueError):
-            raise ValueError("an array of dtype %.20r" % (code,)) from None
         count = 1
         for n in shape:
             count *= n
@@ -251,11 +251,15 @@ class Serving:
         self.pipe, self.module = pipe, module
         self.driver = None  # type: Any
         self.asked, self.answered = Memory(), Memory()
+        self.alarm_s = 0
+        """Seconds after which the kernel ends a request that does not return; 0: the daemon sees to it alone."""
 
     def load(self, meta: bytes, body: bytearray) -> Tuple[int, bytes, bytes, int]:
         """Make the driver ready for a network."""
         self.close()
         request = json.loads(meta.decode())
+        signal.alarm(request.get("start_s", 0))
+        self.alarm_s = request.get("hang_s", 0)
         started = time.perf_counter()
         self.driver = self.module.Driver(request["options"], request["model"], bytes(body))
         taken = int((time.perf_counter() - started) * 1e9)
@@ -302,6 +306,8 @@ class Serving:
             if kind == STOP:
                 self.close()
                 return
+            if self.alarm_s:
+                signal.alarm(self.alarm_s)
             try:
                 if kind not in answers:
                     raise RuntimeError("a request of unknown kind %d" % kind)
@@ -313,6 +319,8 @@ class Serving:
                 text = "%s: %s" % (type(error).__name__, " ".join(str(error).split()))
                 reply = FAILURE, to_json({"absent": False, "reason": text[:500], "fix": ""}), b"", 0
             self.pipe.send(reply[0], number, *reply[1:])
+            if self.alarm_s:
+                signal.alarm(0)
 
 
 def module_from(name: str, source: str) -> types.ModuleType:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import select
 import threading
@@ -41,6 +42,8 @@ STOP_S = 0.4
 """Grace for a worker that is asked to end; then it is killed."""
 BURY_S = 0.2
 """How long the end of a killed process is awaited at a time."""
+ALARM_S = 5
+"""A worker on another host that hangs ends itself so long after it should have been killed."""
 SOON_S = 1.0
 """Until the first look for a device that was there just now."""
 
@@ -293,7 +296,11 @@ class Supervisor:
 
     def _load_into(self, link: Link, deadline: float) -> None:
         self.hello = link.greet(deadline, self._quit)
-        link.send(frame(shim.LOAD, 0, *self._load), deadline, self._quit)
+        meta, body = self._load
+        if not self._program.local:  # killing ssh may not reach a driver that hangs: then the kernel there ends it
+            limits = self._limits
+            meta = meta | {"start_s": math.ceil(limits.start_s) + ALARM_S, "hang_s": math.ceil(limits.hang_s) + ALARM_S}
+        link.send(frame(shim.LOAD, 0, meta, body), deadline, self._quit)
         reply = link.receive(deadline, self._quit)
         if reply.kind == shim.FAILURE:
             if reply.meta.get("absent"):
