@@ -116,7 +116,8 @@ class Link:
             self.send(self._program.greeting(), deadline, interrupt)
             hello = self.receive(deadline, interrupt)
         except LinkError as error:
-            fix = f"run by hand: {' '.join(self._program.command)} -c 'import numpy'; it must print nothing and succeed"
+            by_hand = " ".join(self._program.command)
+            fix = error.fix or f"run by hand: {by_hand} -c 'import numpy'; it must print nothing and succeed"
             raise LinkError(f"{error} (before its greeting)", fix) from None
         if hello.kind != shim.HELLO or hello.meta.get("protocol") != shim.PROTOCOL:
             raise LinkError(f"greeted with protocol {hello.meta.get('protocol')!r:.20}, not {shim.PROTOCOL}")
