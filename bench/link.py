@@ -3,7 +3,7 @@
     .venv/bin/python bench/link.py [rounds]
 
 The three take turns, so that a noisy machine is noisy to each. The null driver's own time, by the worker's clock, is
-taken off the link's. Waking a sleeping process is the most of it: with pauses, as between windows, processors sleep too.
+taken off the link's. Waking a sleeping process is the most of it; with pauses, as between windows, processors sleep.
 """
 
 from __future__ import annotations

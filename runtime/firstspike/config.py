@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from firstspike import plugins
 from firstspike.bundle import DecideSpec, WindowSpec, find
 from firstspike.config_layers import Layers, Origin
+from firstspike.config_plugins import BackendChoice, PluginSection, backend_choices, explain, source_options
 from firstspike.errors import ConfigError
-from firstspike.schedule import Schedule
+from firstspike.schedule import Policy, Settings
 
 
 class Section(BaseModel):
@@ -80,11 +80,39 @@ class DecideSection(Section):
 class ScheduleSection(Section):
     """`[schedule]`."""
 
+    plans: Annotated[
+        list[str],
+        Field(min_length=1, max_length=16, description="who answers, in order of preference: names of [backend.NAME]"),
+    ] = ["emulator"]
+    policy: Annotated[
+        Policy, Field(description="order: the first that can; latency, energy, edp: the best measured")
+    ] = "order"
     deadline_ms: Annotated[float, Field(gt=0, le=3_600_000)] = 100.0
+    queue: Annotated[int, Field(ge=1, le=1000, description="most windows that wait; the oldest gives way")] = 2
+    better: Annotated[
+        float, Field(ge=0, lt=1, description="a plan must be better by this fraction to be preferred")
+    ] = 0.1
+    hold: Annotated[int, Field(ge=1, le=1_000_000, description="for so many windows on end")] = 20
+    probe_every: Annotated[
+        int, Field(ge=0, le=1_000_000, description="one window in so many goes to another plan; 0: none")
+    ] = 50
+    start_s: Annotated[float, Field(ge=0, le=3600, description="longest wait for a plan to be ready at the start")] = (
+        30.0
+    )
 
-    def schedule(self) -> Schedule:
-        """As the scheduler takes it."""
-        return Schedule(deadline_ns=round(self.deadline_ms * 1e6))
+    @field_validator("probe_every")
+    @classmethod
+    def _a_trickle(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("must be 0 or 2 or more: every window would be a probe")
+        return value
+
+    def settings(self) -> Settings:
+        """As the scheduler takes them."""
+        return Settings(
+            deadline_ns=round(self.deadline_ms * 1e6), policy=self.policy, better=self.better, hold=self.hold,
+            probe_every=self.probe_every, queue=self.queue,
+        )  # fmt: skip
 
 
 class PublishSection(Section):
@@ -111,20 +139,12 @@ class LogSection(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class PluginSection(BaseModel):
-    """`[source]` and `[backend]`: `kind` names a file, whose own section beneath holds its keys."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    kind: str
-
-
 class Config(Section):
     """The whole configuration."""
 
     model: ModelSection
     source: PluginSection
-    backend: PluginSection = PluginSection(kind="emulator")
+    backend: dict[str, dict[str, Any]] = {}
     window: WindowSection = WindowSection()
     decide: DecideSection = DecideSection()
     schedule: ScheduleSection = ScheduleSection()
@@ -135,11 +155,12 @@ class Config(Section):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A valid configuration, the options of the source and back end that it names, and where each value came from."""
+    """A valid configuration, the options of the source and back ends that it names, and where each value came from."""
 
     config: Config
     source_options: BaseModel
-    backend_options: BaseModel
+    backends: tuple[BackendChoice, ...]
+    """Those of `schedule.plans`, in their order."""
     base: Path
     """Relative paths count from here: the configuration file's folder."""
     values: dict[tuple[str, ...], tuple[Any, Origin]]
@@ -160,62 +181,9 @@ def load(layers: Layers) -> Loaded:
     try:
         config = Config.model_validate(layers.tree())
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, (), layers))) from None
-    options: list[BaseModel] = []
-    rooms: tuple[tuple[plugins.Room, PluginSection], ...] = (("sources", config.source), ("backends", config.backend))
-    for room, section in rooms:
-        name = room.removesuffix("s")
-        try:
-            options.append(_plugin_options(room, section, name, layers, faults))
-        except ConfigError as error:
-            faults.append(f"{name}.kind = {section.kind!r} ({layers.origin((name, 'kind'))}): {error}")
+        raise ConfigError("\n".join(explain(error, (), layers))) from None
+    source = source_options(config.source, layers, faults)
+    backends = backend_choices(config.backend, config.schedule.plans, layers, faults)
     if faults:
         raise ConfigError("\n".join(faults))
-    return Loaded(config, options[0], options[1], layers.base, layers.values())
-
-
-def _plugin_options(
-    room: plugins.Room, section: PluginSection, name: str, layers: Layers, faults: list[str]
-) -> BaseModel:
-    module = plugins.load(room, section.kind)
-    tables = section.model_extra or {}
-    known = plugins.names(room)
-    for key, value in tables.items():
-        if key not in known:
-            faults.append(
-                f"{name}.{key} = {value!r:.60} ({layers.origin((name, key))}): unknown key: here are 'kind' and the "
-                f"sections {', '.join(f'[{name}.{kind}]' for kind in known)}"
-            )
-        elif not isinstance(value, dict):
-            faults.append(f"{name}.{key} = {value!r:.60} ({layers.origin((name, key))}): must be a section")
-        else:
-            # Sections of kinds that are not in use are checked too: a switch of kind must not uncover old mistakes.
-            try:
-                plugins.load(room, key).Options.model_validate(value)
-            except ValidationError as error:
-                faults.extend(_explain(error, (name, key), layers))
-    if faults:
-        return section
-    options: type[BaseModel] = module.Options
-    try:
-        return options.model_validate(tables.get(section.kind, {}))
-    except ValidationError as error:
-        faults.extend(_explain(error, (name, section.kind), layers))
-        return section
-
-
-def _explain(error: ValidationError, prefix: tuple[str, ...], layers: Layers) -> list[str]:
-    """One line a fault, in the words of a configuration file."""
-    lines = []
-    for fault in error.errors():
-        key = prefix + tuple(str(part) for part in fault["loc"])
-        name = ".".join(key)
-        match fault["type"]:
-            case "missing":
-                where = f"set it in {layers.main_file}" if layers.main_file else "name a file: --config FILE"
-                lines.append(f"{name}: missing, and it has no default: {where}")
-            case "extra_forbidden":
-                lines.append(f"{name} = {fault['input']!r:.60} ({layers.origin(key)}): unknown key")
-            case _:
-                lines.append(f"{name} = {fault['input']!r:.60} ({layers.origin(key)}): {fault['msg']}")
-    return lines
+    return Loaded(config, source, backends, layers.base, layers.values())

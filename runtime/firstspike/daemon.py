@@ -5,23 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-import firstspike
 from firstspike import endpoints, plugins
+from firstspike.answer import Answerer, Due
 from firstspike.backends import Backend
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.clock import Clock, SystemClock, VirtualClock
 from firstspike.config import Loaded
-from firstspike.messages import BackendHealth, Decision, Health, Provisional
+from firstspike.handover import Handover, Inline, Queued
+from firstspike.health import Heartbeat
+from firstspike.messages import Decision, Provisional
 from firstspike.pipeline import Pipeline, Settings
+from firstspike.plans import Runner
 from firstspike.publish import Publisher
+from firstspike.schedule import Queue, Schedule
 from firstspike.sources import Source
 
 log = logging.getLogger(__name__)
+
+QUICK = 0.1
+"""Answers that take less than this fraction of the deadline do not hold a live stream up (`handover.Queued`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +36,17 @@ class Rooms:
 
     bundle: Bundle
     source: Source
-    backend: Backend
+    runner: Runner
     clock: Clock
     epoch: str
     pipeline: Pipeline
+    await_plans: Callable[[], None]
+    """Waits until the plans are ready, as far as this run needs them."""
+
+    def run(self) -> None:
+        """Run until the source ends or the daemon is to stop."""
+        self.await_plans()
+        self.pipeline.run()
 
 
 @contextmanager
@@ -53,15 +66,17 @@ def rooms(
     config = loaded.config
     with ExitStack() as stack:
         bundle = open_bundle(loaded.model_path)
+        manifest = bundle.manifest
         settings = Settings(
-            window=config.window.over(bundle.manifest.window),
-            decide=config.decide.over(bundle.manifest.decide),
-            schedule=config.schedule.schedule(),
+            window=config.window.over(manifest.window),
             max_events=config.window.max_events,
             reset_us=config.window.reset_us,
         )
-        backend: Backend = plugins.load("backends", config.backend.kind).create(loaded.backend_options, bundle)
-        stack.callback(backend.close)
+        decide = config.decide.over(manifest.decide)
+        backends: list[Backend] = []
+        for choice in loaded.backends:
+            backends.append(plugins.load("backends", choice.kind).create(choice.options, bundle, choice.name))
+            stack.callback(backends[-1].close)
         if source is None:
             source = plugins.load("sources", config.source.kind).create(loaded.source_options, loaded.base)
         assert source is not None  # noqa: S101 (create returns one)
@@ -70,11 +85,29 @@ def rooms(
         clock: Clock = VirtualClock() if virtual else SystemClock()
         # A deterministic run is named by what determines it, any other by chance.
         epoch = bundle.digest[:16] if virtual else os.urandom(8).hex()
-        pipeline = Pipeline(
-            manifest=bundle.manifest, settings=settings, source=source, backend=backend, clock=clock, epoch=epoch,
-            sink=sink, stopping=stopping, early=early if config.publish.provisional else None,
+        scheduling = config.schedule.settings()
+        live = not virtual and source.speed is not None
+        runner = Runner(backends, scheduling if live else scheduling.for_replay(), clock)
+        deadline_ns = round(config.schedule.deadline_ms * 1e6)
+        answerer = Answerer(
+            manifest=manifest, decide=decide, runner=runner, schedule=Schedule(deadline_ns),
+            clock=clock, epoch=epoch, sink=sink, early=early if config.publish.provisional else None,
         )  # fmt: skip
-        yield Rooms(bundle, source, backend, clock, epoch, pipeline)
+        queue: Queue[Due] = Queue(scheduling.queue, scheduling.deadline_ns)
+        handover: Handover = Inline(answerer)
+        if live:
+            quick_ns = round(deadline_ns * QUICK)
+            handover = Queued(answerer, queue, clock.now_ns, runner.least_ns, lambda: runner.last_ns, quick_ns)
+        pipeline = Pipeline(
+            input_spec=manifest.input, settings=settings, source=source, answerer=answerer, handover=handover,
+            clock=clock, stopping=stopping,
+        )  # fmt: skip
+
+        def await_plans() -> None:
+            # A replay's answers should come from the plan that was asked for; a live stream takes any.
+            runner.wait_ready(first=not live, stopping=stopping, within_s=config.schedule.start_s)
+
+        yield Rooms(bundle, source, runner, clock, epoch, pipeline, await_plans)
 
 
 def run(
@@ -105,70 +138,16 @@ def run(
         made = stack.enter_context(rooms(loaded, send, stopping.is_set, early=send_early))
         publisher = Publisher(endpoint, made.epoch, high_water_mark=publish.high_water_mark)
         stack.callback(publisher.close)
-        log.info("publishing on %s (model %s, back end %s)", endpoint, made.bundle.manifest.name, made.backend.name)
-        health = stack.enter_context(_Heartbeat(made, publisher, publish.health_period_s))
+        plans = ", ".join(backend.name for backend in made.runner.backends)
+        log.info("publishing on %s (model %s, plans %s)", endpoint, made.bundle.manifest.name, plans)
+        health = stack.enter_context(
+            Heartbeat(made.bundle.manifest, made.pipeline, made.runner, publisher, made.epoch, publish.health_period_s)
+        )
         if publish.wait_for_subscriber_s > 0:
             log.info("waiting up to %g s for a subscriber", publish.wait_for_subscriber_s)
             if not publisher.wait_for_subscriber(publish.wait_for_subscriber_s, stopping.is_set):
                 log.warning("no subscriber came: starting without one")
+        made.await_plans()
         health.enter("running")
         made.pipeline.run()
         return made.pipeline
-
-
-class _Heartbeat:
-    """Publishes health once a period, and at the start and the end."""
-
-    def __init__(self, made: Rooms, publisher: Publisher, period_s: float) -> None:
-        self._made = made
-        self._publisher = publisher
-        self._period_s = period_s
-        self._started = time.monotonic()
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="health", daemon=True)
-        self._state = "starting"
-
-    def __enter__(self) -> _Heartbeat:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.enter("stopping")
-        self._thread.join()
-
-    def enter(self, state: str) -> None:
-        """Change the state, and publish it at once."""
-        self._state = state
-        self._wake.set()
-
-    def _beat(self) -> None:
-        while True:
-            self._wake.clear()
-            last = self._state == "stopping"
-            self._publisher.publish_health(self._health)
-            if last:
-                return
-            self._wake.wait(self._period_s)
-
-    def _health(self, seq: int) -> Health:
-        made = self._made
-        manifest = made.bundle.manifest
-        broken, failure = made.pipeline.broken, made.pipeline.backend_failure
-        state = "degraded" if self._state == "running" and broken else self._state
-        return Health.model_validate(
-            {
-                "epoch": made.epoch,
-                "seq": seq,
-                "state": state,
-                "reasons": [broken] if broken else [],
-                "uptime_s": round(time.monotonic() - self._started, 3),
-                "version": firstspike.__version__,
-                "model": f"{manifest.name}@{manifest.version}",
-                "labels": manifest.labels,
-                "source": made.pipeline.segment,
-                "counters": made.pipeline.totals.message(),
-                "backends": [
-                    BackendHealth(name=made.backend.name, state="failed" if failure else "ready", reason=failure)
-                ],
-            }
-        )

@@ -86,6 +86,11 @@ class Evaluation:
     tallies: dict[str, Tally] = field(default_factory=dict)
     latencies_ns: list[int] = field(default_factory=list)
     spikes: SpikeTally = field(default_factory=SpikeTally)
+    answered_by: dict[str, int] = field(default_factory=dict)
+    """Windows by the back end that answered."""
+    unanswered: int = 0
+    unanswered_because: str | None = None
+    """Why the first of those got no answer."""
 
     def add(self, decision: Decision) -> None:
         """Take a decision; the last one's evidence is the recording's answer."""
@@ -96,6 +101,11 @@ class Evaluation:
             tally.windows_right += decision.window.label == self.truths[decision.source]
             if decision.first_spike is not None:
                 self.spikes.add(decision.first_spike, decision.window.label, self.truths[decision.source])
+        if decision.backend is not None:
+            self.answered_by[decision.backend] = self.answered_by.get(decision.backend, 0) + 1
+        else:
+            self.unanswered += 1
+            self.unanswered_because = self.unanswered_because or "; ".join(decision.reasons)
         self.latencies_ns.append(decision.stamps.published_ns - decision.stamps.closed_ns)
 
     def report(self, failed: dict[str, str]) -> dict[str, Any]:
@@ -124,6 +134,9 @@ class Evaluation:
             "wrong": {name: answers[name] for name in names if answers[name] != self.truths[name]},
             "failed": failed,
             "first_spike": self.spikes.report(),
+            "answered_by": self.answered_by,
+            "unanswered": self.unanswered,
+            "unanswered_because": self.unanswered_because,
             "latency_us": quantiles([value / 1000 for value in self.latencies_ns]),
         }
 

@@ -121,12 +121,14 @@ class Decision(_Message):
     status: Annotated[
         Status,
         Field(
-            description="ok; late: published after its deadline; dropped: not inferred, a newer window was due; "
-            "degraded: no answer, or one from incomplete input: see reasons."
+            description="ok; late: published after its deadline; dropped: not inferred, it was too old or a newer one "
+            "took its place; degraded: no answer, one from incomplete input, or one of another plan than the one that "
+            "should have answered: see reasons."
         ),
     ]
     reasons: Annotated[list[str], Field(description="Why the status is not ok.")]
     backend: Annotated[str | None, Field(description="The back end that answered; null if none did.")]
+    plan: Annotated[str | None, Field(description="The plan that answered; null if none did.")] = None
     model: Annotated[str, Field(description="Name and version of the bundle.")]
     source: Annotated[str, Field(description="Recording or camera.")]
     t_us: Annotated[int, Field(description="Sensor time of the decision: the window's end.")]
@@ -195,6 +197,11 @@ class Counters(BaseModel):
     decisions_late: int = 0
     decisions_dropped: int = 0
     decisions_degraded: int = 0
+    dropped_stale: Annotated[int, Field(description="Dropped: past the deadline before their turn.")] = 0
+    dropped_hopeless: Annotated[int, Field(description="Dropped: no plan would have been in time.")] = 0
+    dropped_replaced: Annotated[int, Field(description="Dropped: a newer window took the place.")] = 0
+    failed_attempts: Annotated[int, Field(description="Times that a plan was asked and gave no answer.")] = 0
+    fallbacks: Annotated[int, Field(description="Answers of another plan than the one that should have.")] = 0
     provisional: Annotated[int, Field(description="Provisional decisions published.")] = 0
     provisional_differed: Annotated[int, Field(description="Of those: the window's final label was another.")] = 0
     truncated_bytes: Annotated[int, Field(description="Ends of cut recordings that make up no whole event.")] = 0
@@ -208,7 +215,14 @@ class BackendHealth(BaseModel):
 
     name: str
     state: Literal["starting", "ready", "busy", "failed", "backing-off", "absent"]
-    reason: str | None = None
+    reason: Annotated[str | None, Field(description="Why it is not ready.")] = None
+    fix: Annotated[str | None, Field(description="What the user can do about it.")] = None
+    restarts: Annotated[int, Field(description="How often its worker was started again of late.")] = 0
+    pid: Annotated[int | None, Field(description="Its worker's process.")] = None
+    windows: Annotated[int, Field(description="Windows that were put to it.")] = 0
+    failures: Annotated[int, Field(description="Of those: no answer.")] = 0
+    latency_p50_ms: Annotated[float | None, Field(description="From asking to the answer, of the last 256.")] = None
+    latency_p99_ms: float | None = None
 
 
 class Health(_Message):

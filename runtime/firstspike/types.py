@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,3 +144,24 @@ class Inference:
     """Why there is no answer; None if there is one."""
     frame: Frame | None = None
     """When the output layer works: what `first_spike` is read against (`anytime`). None where there are no spikes."""
+
+
+State = Literal["starting", "ready", "busy", "failed", "backing-off", "absent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a back end stands."""
+
+    state: State
+    reason: str | None = None
+    """Why it is not ready; None if it is."""
+    fix: str | None = None
+    """What the user can do, one sentence, where that is known."""
+    restarts: int = 0
+    """How often its worker was started again."""
+    pid: int | None = None
+    """Its worker's process, if it has one."""
+
+
+READY = Condition("ready")

@@ -7,9 +7,9 @@ import threading
 import time
 
 import pytest
+from tests.support.worker import alive, holdings, right, supervised, until, until_ready, window
 
 from firstspike.worker.supervisor import WorkerError
-from tests.support.worker import alive, holdings, right, supervised, until, until_ready, window
 
 DEADLINE_S = 0.05
 
@@ -145,8 +145,7 @@ def test_two_threads_may_ask():
         found = []
 
         def ask(seed):
-            for number in range(200):
-                found.append(right(supervisor, seed + number))
+            found.extend([right(supervisor, seed + number) for number in range(200)])
 
         threads = [threading.Thread(target=ask, args=(seed,)) for seed in (0, 1000)]
         for thread in threads:

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.support.worker import PATIENT, alive, holdings, impatient, right, supervised, until, until_ready, window
 
 from firstspike.worker.supervisor import WorkerError
-from tests.support.worker import PATIENT, alive, impatient, right, supervised, until, until_ready, window
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
@@ -127,7 +127,7 @@ def test_no_descriptor_of_the_daemon_or_of_another_worker_is_in_a_worker(tmp_pat
         os.set_inheritable(fd, True)
     with supervised() as first, supervised() as second:
         pids = [until_ready(supervisor).pid for supervisor in (first, second)]
-        held = [{fd.name: os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()} for pid in pids]
+        held = [{fd.name: str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()} for pid in pids]
     os.close(file)
     ours.close()
     theirs.close()
@@ -155,10 +155,10 @@ def test_many_supervisors_leave_nothing_behind():
     def names():
         return sorted(thread.name for thread in threading.enumerate())
 
-    before, descriptors = names(), len(os.listdir("/proc/self/fd"))
+    before, descriptors = names(), holdings()["descriptors"]
     for _ in range(5):
         with supervised(limits=PATIENT) as supervisor:
             until_ready(supervisor)
             right(supervisor)
     assert names() == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert holdings()["descriptors"] == descriptors

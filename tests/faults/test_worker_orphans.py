@@ -13,7 +13,6 @@ import uuid
 from pathlib import Path
 
 import pytest
-
 from tests.support.worker import until
 
 DAEMON = """
@@ -93,6 +92,6 @@ def test_a_worker_dies_with_its_daemon(options, line, rounds):
     "rounds", [pytest.param(8, id="few"), pytest.param(50, marks=pytest.mark.soak, id="fifty times")]
 )
 def test_a_worker_dies_with_a_daemon_that_is_killed_at_any_moment_of_its_start(rounds):
-    pick = random.Random(rounds)
+    pick = random.Random(rounds)  # noqa: S311 (moments, no secrets)
     took = [killed("{}", "starting", pick.uniform(0, 0.15))[1] for _ in range(rounds)]
     print(f"\n{rounds} daemons killed while starting: their workers outlived them by {max(took) * 1e3:.0f} ms at most")

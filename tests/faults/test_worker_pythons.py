@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.support.pythons import NUMPY, interpreter, interpreters, with_numpy
+from tests.support.worker import PATIENT, impatient, right, supervised, until, until_ready
 
 import firstspike
 from firstspike.worker.start import Program
-from tests.support.pythons import NUMPY, interpreter, interpreters, with_numpy
-from tests.support.worker import PATIENT, impatient, right, supervised, until, until_ready
 
 PACKAGE = Path(firstspike.__file__).parent
 

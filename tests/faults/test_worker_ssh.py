@@ -10,11 +10,11 @@ import sys
 import time
 
 import pytest
+from tests.support.sshd import server
+from tests.support.worker import alive, impatient, right, supervised, until, until_ready, window
 
 from firstspike.worker.start import Program
 from firstspike.worker.supervisor import WorkerError
-from tests.support.sshd import server
-from tests.support.worker import alive, impatient, right, supervised, until, until_ready, window
 
 ONCE = impatient(restarts=0, rest_s=60, period_s=60)
 

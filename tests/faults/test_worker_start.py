@@ -7,10 +7,10 @@ import sys
 import time
 
 import pytest
+from tests.support.worker import alive, impatient, right, sent, supervised, until, until_ready, window
 
 from firstspike.worker.start import Program
 from firstspike.worker.supervisor import WorkerError
-from tests.support.worker import alive, impatient, right, sent, supervised, until, until_ready, window
 
 ONCE = impatient(restarts=0, rest_s=60, period_s=60)
 """A failure is followed by a long rest, in which it can be read."""
@@ -52,10 +52,10 @@ def test_an_interpreter_that_vanishes_while_it_serves_and_comes_back(tmp_path):
     with supervised(Program((shell,), "null")) as supervisor:
         pid = until_ready(supervisor).pid
         right(supervisor)
-        os.rename(tmp_path / "interpreter", tmp_path / "elsewhere")
+        (tmp_path / "interpreter").rename(tmp_path / "elsewhere")
         supervisor.distrust("for the test")
         until(lambda: "No such file or directory" in (supervisor.condition.reason or ""))
-        os.rename(tmp_path / "elsewhere", tmp_path / "interpreter")
+        (tmp_path / "elsewhere").rename(tmp_path / "interpreter")
         until_ready(supervisor, but=pid)
         right(supervisor)
 

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.support.program import ROOT
 
 NUMPY = {

@@ -26,10 +26,11 @@ def _free_port():
 def server(folder):
     """Yields the arguments for `ssh` up to the host: ["ssh", "-F", configuration, "host"]. Skips by name if absent."""
     sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
-    if sshd is None or shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
+    keygen = shutil.which("ssh-keygen")
+    if sshd is None or keygen is None or shutil.which("ssh") is None:
         pytest.skip("no ssh server on this machine: on Debian, apt-get install openssh-server")
     for key in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
     shutil.copy(folder / "user.pub", folder / "authorized")
     port, name = _free_port(), getpass.getuser()
     (folder / "sshd_config").write_text(
@@ -39,9 +40,9 @@ def server(folder):
         encoding="utf-8",
     )
     (folder / "ssh_config").write_text(
-        f"Host host\n HostName 127.0.0.1\n Port {port}\n User {name}\n IdentityFile {folder}/user\n IdentitiesOnly yes\n"
-        f" UserKnownHostsFile {folder}/known\n GlobalKnownHostsFile none\n StrictHostKeyChecking yes\n BatchMode yes\n"
-        f" LogLevel ERROR\n",
+        f"Host host\n HostName 127.0.0.1\n Port {port}\n User {name}\n IdentityFile {folder}/user\n"
+        f" IdentitiesOnly yes\n GlobalKnownHostsFile none\n UserKnownHostsFile {folder}/known\n"
+        f" StrictHostKeyChecking yes\n BatchMode yes\n LogLevel ERROR\n",
         encoding="utf-8",
     )
     kind, key = (folder / "host.pub").read_text(encoding="utf-8").split()[:2]

@@ -101,7 +101,7 @@ def holdings():
     children = [child for task in (own / "task").iterdir() for child in (task / "children").read_text().split()]
     pages = int((own / "statm").read_text().split()[1])
     return {
-        "descriptors": len(os.listdir("/proc/self/fd")), "threads": threading.active_count(),
+        "descriptors": sum(1 for _ in (own / "fd").iterdir()), "threads": threading.active_count(),
         "children": len(children), "KiB": pages * os.sysconf("SC_PAGE_SIZE") // 1024,
     }  # fmt: skip
 

@@ -61,13 +61,32 @@ def test_later_layers_win_and_say_so(file):
         ("[schedule]\ndeadline_ms = -3\n", ["schedule.deadline_ms", "-3", "config.toml:8", "greater than 0"]),
         ("[source.recording2]\nx = 1\n", ["source.recording2", "config.toml:8", "unknown key"]),
         ("[source.simulated]\nsede = 1\n", ["source.simulated.sede", "config.toml:8", "unknown key"]),
-        ("[backend]\nkind = 'loihi9'\n", ["backend.kind", "'loihi9'", "config.toml:8", "emulator"]),
+        ("[backend.a]\nkind = 'loihi9'\n", ["backend.a.kind", "'loihi9'", "config.toml:8", "emulator"]),
+        ("[backend]\nkind = 'emulator'\n", ["backend.kind", "config.toml:8", "unknown key", "schedule.plans"]),
+        ("[backend.null]\nlatency_sm = 3\n", ["backend.null.latency_sm", "config.toml:8", "unknown key"]),
+        ("[backend.null]\nlatency_ms = -3\n", ["backend.null.latency_ms", "-3", "config.toml:8", "greater than"]),
+        ("[backend.null]\nfault = 'odd'\n", ["backend.null.fault", "'odd'", "config.toml:8", "'none'"]),
+        ("[schedule]\nplans = ['gpu']\n", ["schedule.plans", "'gpu'", "config.toml:8", "emulator"]),
+        ("[schedule]\nplans = ['null', 'null']\n", ["schedule.plans", "config.toml:8", "stands twice"]),
+        ("[schedule]\nplans = []\n", ["schedule.plans", "config.toml:8", "at least 1"]),
+        ("[schedule]\nprobe_every = 1\n", ["schedule.probe_every", "config.toml:8", "0 or 2"]),
     ],
 )
 def test_a_fault_names_key_value_and_origin(file, text, named):
     file.write_text(GOOD + text)
     message = fault(file)
     assert all(part in message for part in named), message
+
+
+def test_two_sections_may_be_of_one_kind_and_a_name_without_a_section_is_a_kind(file):
+    file.write_text(
+        GOOD + "[schedule]\nplans = ['slow', 'quick', 'emulator']\n"
+        "[backend.slow]\nkind = 'null'\nlatency_ms = 5\nhang_s = 0.5\n[backend.quick]\nkind = 'null'\n"
+    )
+    chosen = load(read_layers(file, [], {})).backends
+    assert [(one.name, one.kind) for one in chosen] == [("slow", "null"), ("quick", "null"), ("emulator", "emulator")]
+    assert (chosen[0].options.latency_ms, chosen[1].options.latency_ms) == (5, 0)
+    assert chosen[0].options.limits().hang_s == 0.5
 
 
 def test_all_faults_are_listed_not_just_the_first(file):

@@ -6,15 +6,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from tests.support.pipelines import pipeline_of
 
 from firstspike.bundle import DecideSpec, InputSpec, Manifest, WindowSpec
-from firstspike.clock import SystemClock, VirtualClock
 from firstspike.errors import DataError, OutputError
 from firstspike.messages import encode
-from firstspike.pipeline import Pipeline, Settings
-from firstspike.schedule import Schedule
 from firstspike.sources import Segment
-from firstspike.types import EVENT, Frame, Inference, RecordingInfo, RecordingStats
+from firstspike.types import EVENT, READY, Frame, Inference, RecordingInfo, RecordingStats
 
 MANIFEST = Manifest(
     schema="firstspike.bundle/1", name="m", version="1", labels=["a", "b"],
@@ -64,7 +62,10 @@ class FakeBackend:
     def __init__(self, failures=()):
         self.failures, self.calls = failures, 0
 
-    def infer(self, spikes):
+    def condition(self):
+        return READY
+
+    def infer(self, spikes, within_s):
         self.calls += 1
         if self.calls in self.failures:
             return Inference(self.name, None, None, "the fake failed")
@@ -80,14 +81,10 @@ def block(*times):
     return events
 
 
-def drive(*streams, backend=None, clock=None, sink=None, deadline_ns=10**12, stopping=lambda: False, **settings):
+def drive(*streams, source=None, backend=None, sink=None, **options):
     out = []
-    pipeline = Pipeline(
-        manifest=MANIFEST,
-        settings=Settings(MANIFEST.window, MANIFEST.decide, Schedule(deadline_ns), **settings),
-        source=FakeSource(*streams), backend=backend or FakeBackend(), clock=clock or VirtualClock(), epoch="e",
-        sink=sink or out.append, stopping=stopping,
-    )  # fmt: skip
+    backends = backend if isinstance(backend, list) else [backend or FakeBackend()]
+    pipeline = pipeline_of(MANIFEST, source or FakeSource(*streams), backends, sink or out.append, **options)
     pipeline.run()
     return pipeline, out
 
@@ -130,13 +127,6 @@ def test_a_sink_that_fails_ends_the_run():
 
     with pytest.raises(OutputError, match="full"):
         drive(FakeStream([block(0)]), FakeStream([block(0)]), sink=sink)
-
-
-def test_a_window_older_than_its_deadline_is_dropped_and_says_so():
-    pipeline, out = drive(FakeStream([block(0, 100)]), clock=SystemClock(), deadline_ns=-1)
-    assert {d.status for d in out} == {"dropped"}
-    assert all(d.backend is None and d.label is None and d.stamps.inferred_ns is None for d in out)
-    assert pipeline.totals.message().decisions_dropped == 2
 
 
 def test_an_overfull_window_is_degraded():

@@ -11,17 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from tests.support.pipelines import pipeline_of
 from tests.unit.networks import cases
 from tests.unit.test_pipeline import MANIFEST, FakeBackend, FakeSource, FakeStream, block, drive
 
 from firstspike import anytime
 from firstspike.backends import SteppingBackend, definition, emulator
 from firstspike.bundle import DecideSpec, open_bundle
-from firstspike.clock import SystemClock, VirtualClock
+from firstspike.clock import SystemClock
 from firstspike.errors import OutputError
 from firstspike.messages import Provisional, decode, encode
-from firstspike.pipeline import Pipeline, Settings
-from firstspike.schedule import Schedule
 from firstspike.ttfs.file import save
 from firstspike.types import Frame, Inference, Spikes
 
@@ -44,7 +43,7 @@ class Saying(FakeBackend):
         super().__init__()
         self.potential, self.first_spike = potential, first_spike
 
-    def infer(self, spikes):
+    def infer(self, spikes, within_s):
         spikes = np.array(self.first_spike, np.int32)
         return Inference(self.name, np.array(self.potential, np.int32), spikes, frame=FRAME)
 
@@ -52,10 +51,9 @@ class Saying(FakeBackend):
 def drive_early(stream, backend, early=None, clock=None, **changes):
     """All messages in the order in which they left, and the totals."""
     out = []
-    pipeline = Pipeline(
-        manifest=MANIFEST, settings=Settings(MANIFEST.window, DecideSpec(**changes), Schedule(10**12)),
-        source=FakeSource(stream), backend=backend, clock=clock or VirtualClock(), epoch="e", sink=out.append,
-        early=early or out.append,
+    pipeline = pipeline_of(
+        MANIFEST, FakeSource(stream), [backend], out.append, clock=clock, early=early or out.append,
+        decide=DecideSpec(**changes),
     )  # fmt: skip
     pipeline.run()
     return out, pipeline.totals.message()
@@ -160,8 +158,8 @@ def test_the_definition_tells_of_the_first_spike_once_and_as_the_emulator_does_i
     network, times = case
     with tempfile.TemporaryDirectory() as folder:
         bundle = bundle_of(network, Path(folder))
-        one = definition.create(definition.Options(), bundle)
-        other = emulator.create(emulator.Options(), bundle)
+        one = definition.create(definition.Options(), bundle, "definition")
+        other = emulator.create(emulator.Options(), bundle, "emulator")
     spikes, told = Spikes(network.input_steps, times, prod(times.shape)), []
     final, expected = one.infer_in_steps(spikes, told.append), other.infer(spikes)
     for answer in (final, one.infer(spikes)):
@@ -180,5 +178,5 @@ def test_the_definition_tells_of_the_first_spike_once_and_as_the_emulator_does_i
 
 def test_only_a_back_end_that_runs_in_steps_says_so():
     bundle = open_bundle(Path(__file__).parents[2] / "models" / "nmnist")
-    assert isinstance(definition.create(definition.Options(), bundle), SteppingBackend)
-    assert not isinstance(emulator.create(emulator.Options(), bundle), SteppingBackend)
+    assert isinstance(definition.create(definition.Options(), bundle, "definition"), SteppingBackend)
+    assert not isinstance(emulator.create(emulator.Options(), bundle, "emulator"), SteppingBackend)

@@ -282,5 +282,7 @@ def test_a_bundle_replays_and_evaluates(bundle, tmp_path):
 
 def test_the_definitions_back_end_refuses_it(bundle):
     recording = ROOT / "tests" / "replay" / "cases" / "drawn-digits" / "recording.aedat4"
-    done = firstspike("replay", recording, "--model", bundle, "--speed", "max", "--set", "backend.kind=definition")
+    done = firstspike(
+        "replay", recording, "--model", bundle, "--speed", "max", "--set", 'schedule.plans=["definition"]'
+    )
     complained(done, os.EX_CONFIG, "network.npz", "numbers of spikes", "emulator")

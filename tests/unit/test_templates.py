@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from tests.support.pipelines import pipeline_of
 
 from firstspike import plugins
 from firstspike.backends import _template as backend_template
 from firstspike.bundle import open_bundle
-from firstspike.clock import VirtualClock
-from firstspike.pipeline import Pipeline, Settings
-from firstspike.schedule import Schedule
 from firstspike.sources import _template as source_template
 
 MODEL = Path(__file__).parents[2] / "models" / "nmnist"
@@ -20,13 +18,9 @@ MODEL = Path(__file__).parents[2] / "models" / "nmnist"
 def test_noise_through_an_absent_back_end():
     bundle = open_bundle(MODEL)
     source = source_template.create(source_template.Options(rate_hz=5000), Path())
-    backend = backend_template.create(backend_template.Options(), bundle)
+    backend = backend_template.create(backend_template.Options(), bundle, "absent")
     out = []
-    manifest = bundle.manifest
-    pipeline = Pipeline(
-        manifest=manifest, settings=Settings(manifest.window, manifest.decide, Schedule(10**9)), source=source,
-        backend=backend, clock=VirtualClock(), epoch="e", sink=out.append,
-    )  # fmt: skip
+    pipeline = pipeline_of(bundle.manifest, source, [backend], out.append)
     source.speed = None
     pipeline.run()
     assert len(out) == 20
@@ -37,7 +31,7 @@ def test_noise_through_an_absent_back_end():
 
 def test_only_finished_files_can_be_named():
     assert plugins.names("sources") == ["recording", "simulated"]
-    assert plugins.names("backends") == ["definition", "emulator"]
+    assert plugins.names("backends") == ["definition", "emulator", "null"]
 
 
 def test_the_noise_is_sorted():

@@ -6,10 +6,10 @@ import logging
 import os
 
 import pytest
+from tests.support.worker import until
 
 from firstspike.worker import stderr
 from firstspike.worker.stderr import Listener
-from tests.support.worker import until
 
 
 class Wire:

@@ -1,6 +1,7 @@
-"""Who answers: one file a back end, found by its name in `[backend] kind`.
+"""Who answers: one file a back end, found by the name that `schedule.plans` or `kind` in `[backend.NAME]` gives.
 
-A back end module offers `Options` (the keys of `[backend.<kind>]`) and `create(options, bundle) -> Backend`.
+A file here offers either `Options` (the keys of its section) and `create(options, bundle, name) -> Backend`, and runs
+in the daemon; or `Driver` and what goes with it (`_template_worker.py`), and runs in a worker: all that needs an SDK.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from pydantic import BaseModel
 
 from firstspike.bundle import Bundle
-from firstspike.types import Inference, Spikes
+from firstspike.types import Condition, Inference, Spikes
 
 
 class Backend(Protocol):
@@ -19,8 +20,17 @@ class Backend(Protocol):
 
     name: str
 
-    def infer(self, spikes: Spikes) -> Inference:
-        """Run the network on one window; a failure is a value with its reason, never an exception nor a zero."""
+    def infer(self, spikes: Spikes, within_s: float) -> Inference:
+        """Run the network on one window; a failure is a value with its reason, never an exception nor a zero.
+
+        Args:
+            spikes: the window.
+            within_s: seconds from now that an answer may take; a back end that computes in the daemon takes what it
+                needs.
+        """
+
+    def condition(self) -> Condition:
+        """How it stands now; quick, and from any thread."""
 
     def close(self) -> None:
         """Let go of what it holds."""
@@ -44,8 +54,13 @@ class BackendModule(Protocol):
 
     Options: type[BaseModel]
 
-    def create(self, options: BaseModel, bundle: Bundle) -> Backend:
+    def create(self, options: BaseModel, bundle: Bundle, name: str) -> Backend:
         """Load the bundle.
+
+        Args:
+            options: valid ones.
+            bundle: the model.
+            name: what the back end is called in messages.
 
         Raises:
             BundleError: this back end cannot run it; the text says why.

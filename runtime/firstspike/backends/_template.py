@@ -1,4 +1,4 @@
-"""A start for a new back end: copy it to `<kind>.py` beside it and set `[backend] kind`. Nothing else changes.
+"""A start for a new back end: copy it to `<kind>.py` beside it and name it in `schedule.plans`. Nothing else changes.
 
 It works as it stands: a back end whose device is never there. A vendor's SDK must not be imported here: it belongs in
 a process of its own.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from firstspike.bundle import Bundle
-from firstspike.types import Inference, Spikes
+from firstspike.types import Condition, Inference, Spikes
 
 
 class Options(BaseModel):
@@ -23,26 +23,29 @@ class Options(BaseModel):
 class AbsentBackend:
     """Answers every window with the reason why there is no answer."""
 
-    name = "absent"
-
-    def __init__(self, options: Options, bundle: Bundle) -> None:
+    def __init__(self, options: Options, bundle: Bundle, name: str) -> None:
+        self.name = name
         # Load bundle.path("ttfs") or bundle.path("ann") here; BundleError if this back end cannot run it.
         self._reason = f"device {options.device!r} is not there for model {bundle.manifest.name}"
 
-    def infer(self, spikes: Spikes) -> Inference:
+    def infer(self, spikes: Spikes, within_s: float = 0.0) -> Inference:
         """Answer one window.
 
         Potentials are int32 of shape (classes,), in the order of the manifest's labels. A back end that has spikes says
         with them when its output layer works (`frame=`). A failure is a value with its reason: never an exception, and
         never zeros.
         """
-        del spikes
+        del spikes, within_s
         return Inference(self.name, potential=None, first_spike=None, failure=self._reason)
+
+    def condition(self) -> Condition:
+        """See `Backend.condition`."""
+        return Condition("absent", self._reason)
 
     def close(self) -> None:
         """Called once, at the end."""
 
 
-def create(options: Options, bundle: Bundle) -> AbsentBackend:
+def create(options: Options, bundle: Bundle, name: str) -> AbsentBackend:
     """Make the back end ready to answer."""
-    return AbsentBackend(options, bundle)
+    return AbsentBackend(options, bundle, name)

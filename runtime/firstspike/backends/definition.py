@@ -1,4 +1,4 @@
-"""`[backend] kind = "definition"`: the TTFS network's specification itself, in NumPy, one step after another.
+"""`schedule.plans = ["definition"]`: the TTFS network's specification itself, in NumPy, one step after another.
 
 Thousands of times slower than the emulator and equal to it in every spike: it is there to check other back ends
 against, and shows a provisional decision that leaves while the network still runs.
@@ -16,7 +16,7 @@ from firstspike.backends._network import network_of
 from firstspike.bundle import Bundle
 from firstspike.errors import BundleError
 from firstspike.ttfs.definition import Ints, Result, run
-from firstspike.types import Inference, Spikes
+from firstspike.types import READY, Condition, Inference, Spikes
 
 
 class Options(BaseModel):
@@ -28,16 +28,16 @@ class Options(BaseModel):
 class DefinitionBackend:
     """Runs a bundle's integer network step by step, in the daemon's own process."""
 
-    name = "definition"
-
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, name: str) -> None:
+        self.name = name
         self._network = network_of(bundle)
         if self._network.neuron == "rate":
-            raise BundleError(f"{bundle.path('ttfs')}: codes values as numbers of spikes: use backend.kind = emulator")
+            raise BundleError(f"{bundle.path('ttfs')}: codes values as numbers of spikes: use the plan 'emulator'")
         self._frame = self._network.frames()[-1]
 
-    def infer(self, spikes: Spikes) -> Inference:
+    def infer(self, spikes: Spikes, within_s: float = 0.0) -> Inference:
         """See `Backend.infer`; nothing can fail here once the bundle is loaded."""
+        del within_s
         return self._answer(run(self._network, spikes.times))
 
     def infer_in_steps(self, spikes: Spikes, early: Callable[[Inference], None]) -> Inference:
@@ -60,11 +60,15 @@ class DefinitionBackend:
     def _answer(self, result: Result) -> Inference:
         return Inference(self.name, result.potential, result.first_spike, frame=self._frame)
 
+    def condition(self) -> Condition:
+        """See `Backend.condition`."""
+        return READY
+
     def close(self) -> None:
         """Nothing is held."""
 
 
-def create(options: Options, bundle: Bundle) -> DefinitionBackend:
+def create(options: Options, bundle: Bundle, name: str) -> DefinitionBackend:
     """See `backends`."""
     del options
-    return DefinitionBackend(bundle)
+    return DefinitionBackend(bundle, name)

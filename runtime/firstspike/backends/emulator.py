@@ -1,4 +1,4 @@
-"""`[backend] kind = "emulator"`: the built-in TTFS emulator, which needs no accelerator."""
+"""`schedule.plans = ["emulator"]`: the built-in TTFS emulator, which needs no accelerator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from firstspike.backends._network import network_of
 from firstspike.bundle import Bundle
 from firstspike.ttfs.rate_emulator import emulator
-from firstspike.types import Inference, Spikes
+from firstspike.types import READY, Condition, Inference, Spikes
 
 
 class Options(BaseModel):
@@ -19,23 +19,27 @@ class Options(BaseModel):
 class EmulatorBackend:
     """Runs a bundle's integer network on the CPU, in the daemon's own process."""
 
-    name = "emulator"
-
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, name: str = "emulator") -> None:
+        self.name = name
         network = network_of(bundle)
         self._emulator = emulator(network)
         self._frame = network.frames()[-1]
 
-    def infer(self, spikes: Spikes) -> Inference:
+    def infer(self, spikes: Spikes, within_s: float = 0.0) -> Inference:
         """See `Backend.infer`; nothing can fail here once the bundle is loaded."""
+        del within_s
         result = self._emulator.run(spikes.times)
         return Inference(self.name, result.potential, result.first_spike, frame=self._frame)
+
+    def condition(self) -> Condition:
+        """See `Backend.condition`."""
+        return READY
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def create(options: Options, bundle: Bundle) -> EmulatorBackend:
+def create(options: Options, bundle: Bundle, name: str) -> EmulatorBackend:
     """See `backends`."""
     del options
-    return EmulatorBackend(bundle)
+    return EmulatorBackend(bundle, name)

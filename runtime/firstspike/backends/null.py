@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
@@ -26,7 +28,8 @@ OPTIONS = {
         "none",
         "what happens at every `every`-th window; with `when`, at another time",
         choices=(
-            "none", "raise", "hang", "stop", "exit", "kill", "segfault", "garbage", "oversize", "half", "shape", "dtype",
+            "none", "raise", "hang", "stop", "exit", "kill", "segfault", "garbage", "oversize", "half", "shape",
+            "dtype",
             "number", "other", "twice", "late", "spin", "flood", "print", "child", "absent", "refuse", "silent",
         ),
     ),
@@ -54,14 +57,14 @@ class Driver:
 
     def __init__(self, options: Dict[str, Any], model: Dict[str, Any], network: bytes) -> None:
         del network
-        defaults = {key: option.default for key, option in OPTIONS.items()}  # type: Dict[str, Any]
+        defaults: Dict[str, Any] = {key: option.default for key, option in OPTIONS.items()}
         self.options, self.classes, self.steps = dict(defaults, **options), model["classes"], model["steps"]
         self.windows = 0
         time.sleep(self.options["load_s"])
         fault = self.options["fault"]
         if fault == "absent" and self.options["when"] == "infer" and self.options["every"] == 1:
             raise AbsentError("it was told to be absent", "set backend.null.fault to none")
-        if self.options["absent_while"] and os.path.exists(self.options["absent_while"]):
+        if self.options["absent_while"] and Path(self.options["absent_while"]).exists():
             raise AbsentError("the device is not plugged in", "plug it in")
         if fault == "refuse":
             raise ValueError("it was told to refuse the network")
@@ -93,7 +96,7 @@ class Driver:
         if self.options["when"] != "load" and self.due():
             if self.options["when"] == "idle":
                 return in_a_moment(self, answer)
-            return FAULTS[self.options["fault"]](self, answer)
+            answer = FAULTS[self.options["fault"]](self, answer)
         return answer
 
     def close(self) -> None:
@@ -104,7 +107,6 @@ class Driver:
 
 def in_a_moment(driver: Driver, answer: Dict[str, Any]) -> Dict[str, Any]:
     """The fault, once this answer has gone."""
-    import threading
 
     def later() -> None:
         time.sleep(0.05)
@@ -201,7 +203,7 @@ def _print(driver: Driver, answer: Any) -> Any:
 
 def _child(driver: Driver, answer: Any) -> Any:
     """A process that holds this one's descriptors on, and then this one's death."""
-    subprocess.Popen(["sleep", "3600"], close_fds=False)
+    subprocess.Popen(["sleep", "3600"], close_fds=False)  # noqa: S607 (whichever)
     if os.fork() == 0:
         time.sleep(3600)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -211,7 +213,7 @@ def _absent(driver: Driver, answer: Any) -> Any:
     raise AbsentError("the device was unplugged", "plug it in again")
 
 
-FAULTS = {
+FAULTS: Dict[str, Any] = {
     "raise": _raise,
     "hang": lambda driver, answer: time.sleep(3600),
     "spin": _spin,
@@ -233,4 +235,4 @@ FAULTS = {
     "print": _print,
     "child": _child,
     "absent": _absent,
-}  # type: Dict[str, Any]
+}

@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     config.window.over(bundle.manifest.window)
     endpoint = endpoints.resolve(config.publish.endpoint)
     # A back end that cannot run the bundle is a fault of the configuration too, and a source without files.
-    plugins.load("backends", config.backend.kind).create(loaded.backend_options, bundle).close()
+    for choice in loaded.backends:
+        plugins.load("backends", choice.kind).create(choice.options, bundle, choice.name).close()
     plugins.load("sources", config.source.kind).create(loaded.source_options, loaded.base).close()
     if args.json:
         values = {".".join(key): {"value": value, "origin": origin} for key, (value, origin) in loaded.values.items()}

@@ -8,7 +8,7 @@ import signal
 import threading
 from pathlib import Path
 
-from firstspike.config import Loaded, load
+from firstspike.config import Loaded, ScheduleSection, load
 from firstspike.config_layers import Layers, read_layers
 from firstspike.messages import Counters, Decision, Provisional
 
@@ -25,6 +25,22 @@ def add_config_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_plan_argument(command: argparse.ArgumentParser) -> None:
+    """`--plan`."""
+    command.add_argument(
+        "--plan", metavar="NAME", help="the back end that is to answer first; those of schedule.plans stand by"
+    )
+
+
+def put_plan(layers: Layers, name: str | None) -> None:
+    """Put the plan of `--plan` before the others."""
+    if name is None:
+        return
+    plans = layers.values().get(("schedule", "plans"), (ScheduleSection().plans, ""))[0]
+    others = [plan for plan in plans if plan != name] if isinstance(plans, list) else []
+    layers.put(("schedule", "plans"), [name, *others], "--plan")
+
+
 def layers_for_files(args: argparse.Namespace) -> Layers:
     """The configuration's layers for a command that is told its files: what it does not need has no say."""
     layers = read_layers(args.config, [])
@@ -36,11 +52,12 @@ def layers_for_files(args: argparse.Namespace) -> Layers:
     return layers
 
 
-def apply_settings(layers: Layers, settings: list[str]) -> Loaded:
-    """Put `--set` on top, and validate."""
+def apply_settings(layers: Layers, settings: list[str], plan: str | None = None) -> Loaded:
+    """Put `--set` on top, and `--plan`, and validate."""
     for key, (value, origin) in read_layers(None, settings, {}).values().items():
         if origin == "--set":
             layers.put(key, value, origin)
+    put_plan(layers, plan)
     loaded = load(layers)
     logging.getLogger().setLevel(loaded.config.log.level.upper())
     return loaded

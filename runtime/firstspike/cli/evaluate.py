@@ -10,7 +10,13 @@ from typing import Any
 
 from firstspike import daemon
 from firstspike.bundle import open_bundle
-from firstspike.cli.common import add_config_arguments, apply_settings, layers_for_files, stop_on_signal
+from firstspike.cli.common import (
+    add_config_arguments,
+    add_plan_argument,
+    apply_settings,
+    layers_for_files,
+    stop_on_signal,
+)
 from firstspike.cli.output import Progress, emit, emit_json
 from firstspike.errors import NoInputError, UnavailableError
 from firstspike.evaluation import ABSTAINED, Evaluation, labelled
@@ -32,6 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--only", metavar="FIRST-LAST", type=_numbers, help="only files named by a number in this range"
     )
+    add_plan_argument(command)
     add_config_arguments(command)
     command.set_defaults(run=run)
 
@@ -59,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
                 f"{args.folder}: no recording is named by a number in --only {args.only[0]}-{args.only[-1]}"
             )
     layers.put(("source", "recording", "paths"), [str(Path(path).absolute()) for path in truths], "command line")
-    loaded = apply_settings(layers, [*args.set, "clock.kind=monotonic"])  # latencies are measured, not virtual
+    # Latencies are measured, not virtual.
+    loaded = apply_settings(layers, [*args.set, "clock.kind=monotonic"], args.plan)
     evaluation = Evaluation(labels, {printable_name(Path(path).absolute()): label for path, label in truths.items()})
     stopping = stop_on_signal()
     progress = Progress("evaluate")
@@ -70,6 +78,9 @@ def run(args: argparse.Namespace) -> int:
         progress.show(f"{len(evaluation.tallies)} of {len(truths)} recordings")
 
     with daemon.rooms(loaded, take, stopping.is_set) as made:
+        made.await_plans()
+        if not made.runner.first_is_ready():
+            raise UnavailableError(f"{made.runner.out()[0]}: nothing was evaluated: mend that, or name another --plan")
         made.pipeline.run()
     progress.done()
     if stopping.is_set():
@@ -114,6 +125,10 @@ def _print(report: dict[str, Any], labels: list[str]) -> None:
         emit(f"windows    {report['window_accuracy']:7.2%} of {report['windows']} right (those with enough events)")
     if report["first_spike"]:
         _print_first_spike(report["first_spike"])
+    for name, count in report["answered_by"].items():
+        emit(f"answered   {count} windows by {name}")
+    if report["unanswered"]:
+        emit(f"unanswered {report['unanswered']} windows: {report['unanswered_because']}")
     if report["latency_us"]:
         emit("latency    " + ", ".join(f"{name} {value:g} µs" for name, value in report["latency_us"].items()))
     columns = [*labels, ABSTAINED]

@@ -9,6 +9,7 @@ from firstspike import daemon
 from firstspike.cli.common import (
     HEADER,
     add_config_arguments,
+    add_plan_argument,
     apply_settings,
     describe,
     describe_provisional,
@@ -40,6 +41,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument("--format", help="the files' format (default: recognised by content)")
     command.add_argument("--columns", help="order of a CSV's columns, such as txyp")
     command.add_argument("--geometry", type=geometry, metavar="WxH", help="sensor size, where the file does not say")
+    add_plan_argument(command)
     add_config_arguments(command)
     command.set_defaults(run=run)
 
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     layers.put(("clock", "kind"), args.clock or "virtual", "--clock")
     if args.publish is not None:
         layers.put(("publish", "endpoint"), args.publish, "--publish")
-    loaded = apply_settings(layers, args.set)
+    loaded = apply_settings(layers, args.set, args.plan)
     stopping = stop_on_signal()
     if not args.json:
         say(HEADER)
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         pipeline = daemon.run(loaded, stopping, show)
     else:
         with daemon.rooms(loaded, show, stopping.is_set, early=show) as made:
-            made.pipeline.run()
+            made.run()
         pipeline = made.pipeline
     if not args.json:
         say(describe_totals(pipeline.totals.message()))

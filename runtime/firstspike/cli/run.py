@@ -6,7 +6,13 @@ import argparse
 import logging
 
 from firstspike import daemon
-from firstspike.cli.common import add_config_arguments, apply_settings, describe_totals, stop_on_signal
+from firstspike.cli.common import (
+    add_config_arguments,
+    add_plan_argument,
+    apply_settings,
+    describe_totals,
+    stop_on_signal,
+)
 from firstspike.config_layers import read_layers
 
 log = logging.getLogger(__name__)
@@ -20,13 +26,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Read events, classify windows of them, publish decisions and health. Ends with its source, or at "
         "SIGTERM or SIGINT.",
     )
+    add_plan_argument(command)
     add_config_arguments(command)
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run until the source ends or a signal comes."""
-    loaded = apply_settings(read_layers(args.config, []), args.set)
+    loaded = apply_settings(read_layers(args.config, []), args.set, args.plan)
     stopping = stop_on_signal()
     pipeline = daemon.run(loaded, stopping)
     log.info("stopped: %s", describe_totals(pipeline.totals.message()))

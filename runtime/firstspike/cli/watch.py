@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         say(HEADER)
     with Subscriber(args.endpoint, topics=TOPICS) as subscriber:
         quiet_s = 0.0
+        told: dict[str, str] = {}
         while not stopping.is_set():
             message = subscriber.receive(POLL_S)
             if message is None:
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
                     )
                 continue
             quiet_s = 0.0
-            _show(message, as_json=args.json)
+            _show(message, told, as_json=args.json)
             if args.until_stop and isinstance(message, Health) and message.state == "stopping":
                 if not args.json:
                     say(describe_totals(message.counters))
@@ -62,12 +63,31 @@ def run(args: argparse.Namespace) -> int:
     return stopping.exit_code
 
 
-def _show(message: Message, *, as_json: bool) -> None:
+def _show(message: Message, told: dict[str, str], *, as_json: bool) -> None:
     if as_json:
         emit_json(to_plain(message))
     elif isinstance(message, Decision):
         emit(describe(message))
     elif isinstance(message, Provisional):
         emit(describe_provisional(message))
-    elif message.state == "degraded":
-        say(f"health: {message.state}: {'; '.join(message.reasons)}")
+    else:
+        _show_changes(message, told)
+
+
+def _show_changes(health: Health, told: dict[str, str]) -> None:
+    """Say what is new: how the daemon is, and each back end.
+
+    Args:
+        health: the latest.
+        told: what was said last, by subject; updated.
+    """
+    now = {"health": f"{health.state}: {'; '.join(health.reasons)}" if health.state == "degraded" else "ok"}
+    for backend in health.backends:
+        # From ready to busy and back it goes with every window.
+        state = "ready" if backend.state == "busy" else backend.state
+        now[f"back end {backend.name}"] = ": ".join(part for part in (state, backend.reason, backend.fix) if part)
+    for subject, text in now.items():
+        # That all is well is news only after it was not.
+        if told.get(subject, "ok" if subject == "health" else "ready") != text:
+            say(f"{subject}: {text}")
+    told.update(now)

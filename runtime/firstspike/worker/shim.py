@@ -12,6 +12,7 @@ once; what changes, the driver's time, is in the header.
 Python 3.6 is what JetPack 4.6, the last one of the Jetson Nano, gives TensorRT.
 """
 
+import contextlib
 import ctypes
 import faulthandler
 import json
@@ -24,7 +25,7 @@ import threading
 import time
 import traceback
 import types
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -219,10 +220,8 @@ def die_with(parent: int) -> None:
         parent: the daemon's process; 0 if it is not this one's parent (ssh, a container).
     """
     if parent:
-        try:
+        with contextlib.suppress(OSError, AttributeError):  # no Linux
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        except (OSError, AttributeError):
-            pass
         if os.getppid() != parent:  # it ended before this was asked for, or something stands between
             raise SystemExit("firstspike worker: not started by the daemon itself: is the command an interpreter?")
 
@@ -249,7 +248,7 @@ class Serving:
 
     def __init__(self, pipe: Pipe, module: Any) -> None:
         self.pipe, self.module = pipe, module
-        self.driver = None  # type: Any
+        self.driver: Any = None
         self.asked, self.answered = Memory(), Memory()
         self.alarm_s = 0
         """Seconds after which the kernel ends a request that does not return; 0: the daemon sees to it alone."""
@@ -276,7 +275,7 @@ class Serving:
         started = time.perf_counter()
         arrays = self.driver.infer(times)
         taken = int((time.perf_counter() - started) * 1e9)
-        key = tuple([(name, array.dtype, array.shape) for name, array in arrays.items()])  # type: Any
+        key: Any = tuple([(name, array.dtype, array.shape) for name, array in arrays.items()])
         text = self.answered.get(key)
         if text is None:
             text = self.answered.keep(key, to_json({"arrays": describe(arrays)}))
@@ -290,6 +289,10 @@ class Serving:
         """A sign of life."""
         return PONG, meta, bytes(body), 0
 
+    def unknown(self, meta: bytes, _: bytearray) -> Tuple[int, bytes, bytes, int]:
+        """What no daemon of this version asks."""
+        raise RuntimeError("a request of unknown kind, described by %.80r" % meta)
+
     def close(self) -> None:
         """Let the driver go."""
         driver, self.driver = self.driver, None
@@ -298,9 +301,9 @@ class Serving:
 
     def run(self) -> None:
         """Serve until told to stop."""
-        answers = {
+        answers: Dict[int, Callable[[bytes, bytearray], Tuple[int, bytes, bytes, int]]] = {
             LOAD: self.load, INFER: self.infer, PROBE: self.probe, PING: self.ping,
-        }  # type: Dict[int, Callable[[bytes, bytearray], Tuple[int, bytes, bytes, int]]]  # fmt: skip
+        }  # fmt: skip
         while True:
             kind, number, meta, body = self.pipe.receive()
             if kind == STOP:
@@ -309,9 +312,7 @@ class Serving:
             if self.alarm_s:
                 signal.alarm(self.alarm_s)
             try:
-                if kind not in answers:
-                    raise RuntimeError("a request of unknown kind %d" % kind)
-                reply = answers[kind](meta, body)
+                reply = answers.get(kind, self.unknown)(meta, body)
             except AbsentError as error:
                 reply = FAILURE, to_json({"absent": True, "reason": error.reason, "fix": error.fix}), b"", 0
             except Exception as error:  # noqa: BLE001 (whatever an SDK raises is an answer, not the worker's end)

@@ -1,20 +1,18 @@
-"""How a worker stands, what it may take, what it answers: the words of a supervisor."""
+"""What a worker may take and what it answers; how it stands is `types.Condition`, like that of any back end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
-
-State = Literal["starting", "ready", "busy", "failed", "backing-off", "absent"]
 
 
 class WorkerError(Exception):
     """This window has no answer from this worker; the text is the reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """Times that a worker may take, in seconds, and how often it may fail."""
 
@@ -32,18 +30,6 @@ class Limits:
     ping_s: float = 1.0
     """Between signs of life that are asked of an idle worker. One that was stopped while idle is busy at the latest
     after this, and killed `hang_s` later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """How a worker stands."""
-
-    state: State
-    reason: str | None = None
-    fix: str | None = None
-    restarts: int = 0
-    """How often it was started again after a failure."""
-    pid: int | None = None
 
 
 @dataclass(slots=True)

@@ -26,13 +26,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from firstspike.types import Condition, State
 from firstspike.worker import shim
 from firstspike.worker.link import START_CAUSE_S, InterruptError, LateError, Link, LinkError, Reply, frame
 from firstspike.worker.restarts import Restarts
 from firstspike.worker.start import Program
-from firstspike.worker.state import Answer, Condition, Limits, State, WorkerError
+from firstspike.worker.state import Answer, Limits, WorkerError
 
-__all__ = ["Answer", "Condition", "Limits", "State", "Supervisor", "WorkerError"]
+__all__ = ["Answer", "Limits", "Supervisor", "WorkerError"]
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from firstspike.messages import Status
+from firstspike.schedule.queue import Cause
+
+_CAUSES: dict[Cause, str] = {
+    "stale": "not inferred",
+    "hopeless": "not inferred, no back end would have been in time",
+    "replaced": "not inferred, a newer window took its place",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +28,23 @@ class Schedule:
         """Whether to infer a window that closed at `closed_ns`."""
         return now_ns - closed_ns <= self.deadline_ns
 
-    def status(self, *, closed_ns: int, now_ns: int, admitted: bool, faults: list[str]) -> tuple[Status, list[str]]:
+    def status(
+        self, *, closed_ns: int, now_ns: int, admitted: bool, faults: list[str], cause: Cause = "stale"
+    ) -> tuple[Status, list[str]]:
         """The status of a result about to be published, and the reasons if it is not ok.
 
         Args:
             closed_ns: when the window closed.
             now_ns: now, of the same clock.
-            admitted: what `admits` said.
-            faults: why the answer is missing or incomplete.
+            admitted: whether it was put to a plan; what `admits` said, or False if the queue dropped it.
+            faults: why the answer is missing, incomplete, or not of the plan that should have given it
+                (`Choice.faults`).
+            cause: why it was not admitted.
         """
         age_ms, deadline_ms = (now_ns - closed_ns) / 1e6, self.deadline_ns / 1e6
         behind = f"{age_ms:.1f} ms after the window closed, the deadline is {deadline_ms:g} ms"
         if not admitted:
-            return "dropped", [f"not inferred: {behind}"]
+            return "dropped", [f"{_CAUSES[cause]}: {behind}"]
         if faults:
             return "degraded", faults
         if not self.admits(closed_ns, now_ns):

@@ -1,0 +1,161 @@
+"""Puts a window to the plans: the scheduler says in which order, this module asks the back ends and measures.
+
+What one plan cannot answer is the next one's turn, within the same window's deadline.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from firstspike.backends import Backend, SteppingBackend
+from firstspike.clock import Clock
+from firstspike.messages import BackendHealth
+from firstspike.schedule import Outcome, Plan, Scheduler, Settings
+from firstspike.types import Inference, Spikes
+
+Early = Callable[[Inference], None]
+PATIENCE_S = 3600.0
+"""Of an attempt where there is no deadline; a worker that hangs is killed long before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What the plans made of one window."""
+
+    inference: Inference
+    """The first answer, or the last failure."""
+    plan: str | None
+    """Who answered; None if nobody did."""
+    faults: list[str]
+    """Why the result is degraded; empty if it is not."""
+    failures: int
+    """How many plans were asked and failed."""
+    fell_back: bool
+    """Whether another plan answered than the one that should have."""
+
+
+class Runner:
+    """Asks the back ends of the plans.
+
+    Args:
+        backends: one a plan, in the order of preference.
+        settings: the scheduler's.
+        clock: where `closed_ns` of `infer` comes from.
+    """
+
+    def __init__(self, backends: Sequence[Backend], settings: Settings, clock: Clock) -> None:
+        self.backends = tuple(backends)
+        self._by_name = {backend.name: backend for backend in backends}
+        self._settings = settings
+        # Under the virtual clock there is no deadline, and the scheduler only needs times that never decrease.
+        self._now_ns = time.monotonic_ns if clock.kind == "virtual" else clock.now_ns
+        self.last_ns = 0
+        """How long the last window took, from asking the first plan to the end; 0: there was none."""
+        self._scheduler = Scheduler([Plan.of(backend.name) for backend in backends], settings)
+
+    def infer(self, spikes: Spikes, closed_ns: int, early: Early | None = None) -> Ran:
+        """Ask for an answer until there is one, or no plan or no time is left.
+
+        Args:
+            spikes: the window.
+            closed_ns: when it closed.
+            early: told of the first output spike by a back end that runs in steps.
+        """
+        began = self._now_ns()
+        try:
+            return self._infer(spikes, closed_ns, early, began)
+        finally:
+            self.last_ns = max(1, self._now_ns() - began)
+
+    def _infer(self, spikes: Spikes, closed_ns: int, early: Early | None, now_ns: int) -> Ran:
+        ready, why = self._ready()
+        choice = self._scheduler.choose(now_ns, closed_ns, ready, why)
+        failed: list[str] = []
+        inference: Inference | None = None
+        for position, name in enumerate(choice.plans):
+            started = self._now_ns()
+            budget = self._scheduler.budget(choice, position, started, closed_ns)
+            if budget == 0:
+                continue
+            within_s = PATIENCE_S if budget is None else budget / 1e9
+            inference = self._ask(self._by_name[name], spikes, within_s, early)
+            ended = self._now_ns()
+            ok = inference.failure is None
+            timed_out = not ok and budget is not None and ended - started >= budget
+            self._scheduler.learn(name, Outcome(ok, ended - started, timed_out=timed_out), ended)
+            if ok:
+                faults = choice.faults(failed, name)
+                return Ran(inference, name, faults, len(failed), bool(faults))
+            failed.append(inference.failure or "")
+        faults = choice.faults(failed, None)
+        nobody = inference or Inference("", None, None, failure="; ".join(faults))
+        return Ran(nobody, None, faults, len(failed), fell_back=False)
+
+    @staticmethod
+    def _ask(backend: Backend, spikes: Spikes, within_s: float, early: Early | None) -> Inference:
+        if early is not None and isinstance(backend, SteppingBackend):
+            return backend.infer_in_steps(spikes, early)
+        return backend.infer(spikes, within_s)
+
+    def _ready(self) -> tuple[list[str], dict[str, str]]:
+        """The back ends that take a window now, and why the others do not."""
+        ready, why = [], {}
+        for backend in self.backends:
+            condition = backend.condition()
+            if condition.state == "ready":
+                ready.append(backend.name)
+            else:
+                reason = f": {condition.reason}" if condition.reason else ""
+                why[backend.name] = f"{backend.name}: {condition.state}{reason}"
+        return ready, why
+
+    def least_ns(self) -> int:
+        """What the quickest plan that could answer now is expected to take, in ns."""
+        return self._scheduler.least_ns(self._now_ns(), self._ready()[0])
+
+    def wait_ready(self, *, first: bool, stopping: Callable[[], bool], within_s: float) -> None:
+        """Wait until a plan can answer, or all are known not to.
+
+        Args:
+            first: wait for the first plan, not just for any.
+            stopping: True ends the wait.
+            within_s: the longest wait, in seconds.
+        """
+        deadline = time.monotonic() + within_s
+        awaited = self.backends[:1] if first else self.backends
+        while time.monotonic() < deadline and not stopping():
+            states = [backend.condition().state for backend in awaited]
+            if any(state == "ready" for state in states) or not any(state == "starting" for state in states):
+                return
+            time.sleep(0.01)
+
+    def first_is_ready(self) -> bool:
+        """Whether the first plan can answer, or will when it has answered another window."""
+        return self.backends[0].condition().state in ("ready", "busy")
+
+    def out(self) -> list[str]:
+        """Why the daemon is not as it should be: the first plan cannot answer, or none can."""
+        ready, why = self._ready()
+        if not ready:
+            return [*why.values()]
+        first = self.backends[0].name
+        return [] if self.first_is_ready() or first not in why else [why[first]]
+
+    def health(self) -> list[BackendHealth]:
+        """How each back end stands, and what is known of it."""
+        figures = {one.plan: one for one in self._scheduler.figures(self._now_ns())}
+        return [
+            BackendHealth(
+                name=backend.name, state=condition.state, reason=condition.reason, fix=condition.fix,
+                restarts=condition.restarts, pid=condition.pid, windows=known.windows, failures=known.failures,
+                latency_p50_ms=_ms(known.p50_ns), latency_p99_ms=_ms(known.p99_ns),
+            )
+            for backend in self.backends
+            for condition, known in [(backend.condition(), figures[backend.name])]
+        ]  # fmt: skip
+
+
+def _ms(ns: int | None) -> float | None:
+    return None if ns is None else round(ns / 1e6, 3)

@@ -1,0 +1,141 @@
+"""A driver's file as the daemon sees it: a back end like any other, whose work is done by a supervised worker."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firstspike.backends._network import network_of
+from firstspike.bundle import Bundle
+from firstspike.errors import BundleError
+from firstspike.ttfs.network import Conv, Dense, Network
+from firstspike.types import Condition, Inference, Spikes
+from firstspike.worker.options import WorkerOptions, model_of
+from firstspike.worker.start import Program
+from firstspike.worker.supervisor import Supervisor, WorkerError
+
+ROLES = {"dense": "dense", "ann": "ann"}
+"""The bundle's file for each value of a driver's option `network`, where the driver has no table of its own."""
+
+
+class WorkerModule:
+    """What `backends/<kind>.py` offers the daemon, made of its driver."""
+
+    def __init__(self, kind: str, module: ModuleType) -> None:
+        self.kind = kind
+        self.driver = module
+        self.Options = model_of(module)
+
+    def create(self, options: WorkerOptions, bundle: Bundle, name: str) -> WorkerBackend:
+        """Start a worker for the bundle; it gets ready by itself.
+
+        Raises:
+            BundleError: the bundle has not what this back end runs.
+        """
+        answers = Answers(bundle, self._form(options))
+        load = {"options": options.of_driver(), "model": answers.model}, self._network(bundle, answers.form)
+        return WorkerBackend(name, Supervisor(name, self._program(options), load, options.limits()), answers)
+
+    def _form(self, options: WorkerOptions) -> str:
+        return str(options.of_driver().get("network", self.driver.NETWORK))
+
+    def _network(self, bundle: Bundle, form: str) -> bytes:
+        if form == "none":
+            return b""
+        role = getattr(self.driver, "ROLES", ROLES).get(form, form)
+        return bundle.path(role).read_bytes()
+
+    def _program(self, options: WorkerOptions) -> Program:
+        command = options.command or [sys.executable]
+        return Program(tuple(command), self.kind, tuple(getattr(self.driver, "SIBLINGS", ())), local=len(command) == 1)
+
+
+class Answers:
+    """Turns a worker's output into what the decision is made of.
+
+    Args:
+        bundle: the model.
+        form: `dense`: outputs are the membrane potentials of the gated network, whole numbers; `ann`: the logits of its
+            floating-point twin; `none`: neither, potentials as they come.
+    """
+
+    def __init__(self, bundle: Bundle, form: str) -> None:
+        manifest = bundle.manifest
+        spec = manifest.input
+        self.form = form
+        self.classes = len(manifest.labels)
+        self._scale = manifest.decide.logit_scale
+        self._network: Network = network_of(bundle)
+        if form == "dense" and self._network.neuron != "gated":
+            raise BundleError(
+                f"{bundle.folder}: a network of {self._network.neuron} neurons has no dense form: set network = 'ann' "
+                "to run the bundle's floating-point network instead"
+            )
+        self.model: dict[str, Any] = {
+            "name": manifest.name, "version": manifest.version, "digest": bundle.digest, "classes": self.classes,
+            "channels": spec.channels, "height": spec.height, "width": spec.width, "steps": spec.steps, "form": form,
+            "scale": 1 / spec.steps if form == "ann" else 1.0,
+        }  # fmt: skip
+
+    def read(self, name: str, arrays: dict[str, NDArray[Any]]) -> Inference:
+        """The inference that a worker's arrays say.
+
+        Raises:
+            ValueError: they make no sense; the text says why.
+        """
+        output = arrays.get("output")
+        if output is None:
+            raise ValueError(f"its answer has {', '.join(sorted(arrays)) or 'nothing'} and no 'output'")
+        if output.shape != (self.classes,):
+            raise ValueError(f"its answer has shape {output.shape}, the model has {self.classes} classes")
+        values = output.astype(np.float64)
+        if self.form == "ann":
+            values = values / self._scale
+        if not np.isfinite(values).all() or np.abs(values).max() >= 2**31:
+            raise ValueError("its answer is no finite number of 32 bits")
+        potential = np.rint(values).astype(np.int32)
+        if self.form != "dense":
+            return Inference(name, potential, None)
+        return Inference(name, potential, self._first_spike(potential), frame=self._network.frames()[-1])
+
+    def _first_spike(self, potential: NDArray[np.int32]) -> NDArray[np.int32]:
+        """When each output neuron spikes: the readout's closed form, which a gated neuron always follows."""
+        layer, frame = self._network.layers[-1], self._network.frames()[-1]
+        assert isinstance(layer, Conv | Dense)  # noqa: S101 (a network ends in a weighted layer)
+        readout = layer.readout
+        activation = (potential.astype(np.int64) + readout.rounding) // readout.ramp
+        return np.asarray(frame.last - np.clip(activation, 0, readout.steps), np.int32)
+
+
+class WorkerBackend:
+    """See `backends.Backend`."""
+
+    def __init__(self, name: str, supervisor: Supervisor, answers: Answers) -> None:
+        self.name = name
+        self.supervisor = supervisor
+        self._answers = answers
+
+    def infer(self, spikes: Spikes, within_s: float) -> Inference:
+        """See `Backend.infer`; the worker has `within_s` at most."""
+        try:
+            answer = self.supervisor.infer(spikes.times, time.monotonic() + within_s)
+        except WorkerError as error:
+            return Inference(self.name, None, None, failure=str(error))
+        try:
+            return self._answers.read(self.name, answer.arrays)
+        except ValueError as error:
+            self.supervisor.distrust(f"the worker is replaced: {error}")
+            return Inference(self.name, None, None, failure=f"{self.name}: {error}")
+
+    def condition(self) -> Condition:
+        """See `Backend.condition`."""
+        return self.supervisor.condition
+
+    def close(self) -> None:
+        """End the worker."""
+        self.supervisor.close()
