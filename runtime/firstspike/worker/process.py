@@ -61,7 +61,12 @@ class Process:
         """The code that it ended with, negative for a signal; None while it lives. Leaves a zombie a zombie."""
         until = time.monotonic() + within_s
         while True:
-            result = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            result = None
+            try:
+                result = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:  # another thread buries it just now, or SIGCHLD is ignored and nothing is known
+                if (code := self._popen.poll()) is not None:
+                    return code
             if result is not None:
                 return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
             left = until - time.monotonic()

@@ -359,7 +359,10 @@ class Supervisor:
         if link is not None:
             if idle and self._overdue_since is None:
                 link.stop(STOP_S)
+            link.kill()
             self._ended.append(link)
+        if not idle:  # whoever asks learns that the worker was killed
+            idle = self._lock.acquire(timeout=BURY_S)
         self._state, self._reason = "failed", "closed"
         if idle:
             self._lock.release()
