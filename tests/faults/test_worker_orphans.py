@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests.support.program import ROOT
 from tests.support.worker import until
 
 DAEMON = """
@@ -47,15 +48,18 @@ def marked(mark):
     return found
 
 
-def killed(options, line, after_s=0.0):
-    """Start a daemon, kill it `after_s` after it said `line`; returns how long its worker outlived it."""
+def killed(argv, line, after_s=0.0):
+    """Start a daemon, kill it `after_s` after it said `line`.
+
+    Returns the number of its workers (None if the moment matters) and how long they outlived it.
+    """
     mark = uuid.uuid4().hex
-    argv = [sys.executable, "-c", DAEMON, options]
-    daemon = subprocess.Popen(argv, env=os.environ | {"FIRSTSPIKE_TEST_MARK": mark}, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"FIRSTSPIKE_TEST_MARK": mark}
+    daemon = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         with daemon:
-            while daemon.stdout.readline().strip() != line:
-                assert daemon.poll() is None
+            while line not in (said := daemon.stdout.readline()):
+                assert said, "the daemon has ended"
             time.sleep(after_s)
             # Looking takes milliseconds: not where the moment matters.
             workers = len(marked(mark.encode())) - 1 if line != "starting" else None
@@ -65,6 +69,11 @@ def killed(options, line, after_s=0.0):
     finally:
         for pid in marked(mark.encode()):
             os.kill(pid, signal.SIGKILL)
+
+
+def player(options):
+    """A program with a supervisor, and nothing else of a daemon."""
+    return [sys.executable, "-c", DAEMON, options]
 
 
 WORKERS = {
@@ -82,7 +91,7 @@ ROUNDS = [pytest.param(1, id="once"), pytest.param(50, marks=pytest.mark.soak, i
 def test_a_worker_dies_with_its_daemon(options, line, rounds):
     took = []
     for _ in range(rounds):
-        workers, seconds = killed(options, line, 0.1 if "load_s" in options else 0)
+        workers, seconds = killed(player(options), line, 0.1 if "load_s" in options else 0)
         took.append(seconds)
         assert workers == 1
     print(f"\n{rounds} daemons killed: their workers outlived them by {max(took) * 1e3:.0f} ms at most")
@@ -93,5 +102,19 @@ def test_a_worker_dies_with_its_daemon(options, line, rounds):
 )
 def test_a_worker_dies_with_a_daemon_that_is_killed_at_any_moment_of_its_start(rounds):
     pick = random.Random(rounds)  # noqa: S311 (moments, no secrets)
-    took = [killed("{}", "starting", pick.uniform(0, 0.15))[1] for _ in range(rounds)]
+    took = [killed(player("{}"), "starting", pick.uniform(0, 0.15))[1] for _ in range(rounds)]
     print(f"\n{rounds} daemons killed while starting: their workers outlived them by {max(took) * 1e3:.0f} ms at most")
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_a_worker_dies_with_a_real_daemon_that_puts_windows_to_it(tmp_path, rounds):
+    settings = [f"publish.endpoint=ipc://{tmp_path}/x", "source.kind=simulated", "backend.null.latency_ms=2"]
+    argv = [sys.executable, "-m", "firstspike", "run", "--config", ROOT / "config.toml", "--plan", "null"]
+    argv += [word for setting in settings for word in ("--set", setting)]
+    pick = random.Random(rounds)  # noqa: S311 (moments, no secrets)
+    took = []
+    for _ in range(rounds):
+        workers, seconds = killed(argv, "null: ready", pick.uniform(0, 0.3))
+        took.append(seconds)
+        assert workers >= 1
+    print(f"\n{rounds} daemons killed while they ran: their workers outlived them by {max(took) * 1e3:.0f} ms at most")

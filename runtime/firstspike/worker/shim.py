@@ -159,34 +159,36 @@ class Pipe:
 
     def __init__(self, source: int, sink: int) -> None:
         self.source, self.sink = source, sink
-        self.buffer, self.have = bytearray(BUFFER), 0
+        self.view, self.have = memoryview(bytearray(BUFFER)), 0
 
     def fill(self, need: int) -> None:
         """Have at least `need` bytes; the end of input ends the process, since nobody is left to answer."""
-        if need > len(self.buffer):
-            self.buffer.extend(bytes(need - len(self.buffer)))
+        if need > len(self.view):
+            self.move(self.view[: self.have], need)
         while self.have < need:
-            with memoryview(self.buffer) as view:
-                got = os.readv(self.source, [view[self.have :] if self.have else view])
+            got = os.readv(self.source, [self.view[self.have :] if self.have else self.view])
             if got == 0:
                 os._exit(0)  # no finally, no atexit: an SDK may hang in them
             self.have += got
 
+    def move(self, had: memoryview, size: int) -> None:
+        """Go on with these bytes in a buffer of this size, or of the usual one if that is larger."""
+        self.view, self.have = memoryview(bytearray(max(BUFFER, size))), len(had)
+        self.view[: self.have] = had
+
     def receive(self) -> Tuple[int, int, bytes, bytearray]:
         """Kind, number, meta as bytes and body of the next request."""
         self.fill(HEADER.size)
-        magic, kind, number, n_meta, n_body, _ = HEADER.unpack_from(self.buffer)
+        magic, kind, number, n_meta, n_body, _ = HEADER.unpack_from(self.view)
         if magic != MAGIC or n_meta > MAX_META or n_body > MAX_BODY:
             raise SystemExit("firstspike worker: a request that is no frame")
         at = HEADER.size + n_meta
         end = at + n_body
         if self.have < end:
             self.fill(end)
-        meta, body = bytes(self.buffer[HEADER.size : at]), self.buffer[at:end]
+        meta, body = bytes(self.view[HEADER.size : at]), bytearray(self.view[at:end])
         if self.have > end or end > BUFFER:
-            rest = self.buffer[end : self.have]
-            self.buffer = rest + bytes(max(0, BUFFER - len(rest)))
-            self.have = len(rest)
+            self.move(self.view[end : self.have], self.have - end)
         else:
             self.have = 0
         return kind, number, meta, body
