@@ -3,8 +3,8 @@
     .venv/bin/python bench/failover.py [kills]
 
 The daemon replays a recording in real time with windows of 10 ms and a deadline of 50 ms. Its first plan is the test
-worker, which takes 6 ms an answer, so that most kills hit one; the second is the emulator. The killer and the subscriber
-are this process; stamps are CLOCK_MONOTONIC, which both share.
+worker, which takes 6 ms an answer, so that most kills hit one; the second is the emulator. The killer and the
+subscriber are this process; stamps are CLOCK_MONOTONIC, which both share.
 """
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: UP006, UP035, UP045 (workers read it under Python 3.6, which has no list[str] and no X | None)
 """What an ONNX file says of itself, without the `onnx` package: opset, inputs, outputs, types, operators, metadata.
 
 It reads the few fields of `ModelProto` (onnx/onnx.proto) that decide whether a device can take a file. OpenVINO 2021.4

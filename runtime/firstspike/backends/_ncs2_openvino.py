@@ -1,4 +1,3 @@
-# ruff: noqa: UP006, UP035 (workers read it under Python 3.6, which has no list[str])
 """OpenVINO as the Neural Compute Stick needs it: two of its APIs behind one face, and which of them is there.
 
 `IECore` is of the wheel 2021.4.2, `openvino.runtime.Core` of the archive 2022.3. Which one is chosen follows from the

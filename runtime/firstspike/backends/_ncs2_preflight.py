@@ -1,4 +1,3 @@
-# ruff: noqa: UP006, UP035, UP045 (workers read it under Python 3.6, which has no list[str] and no X | None)
 """What a Neural Compute Stick needs of the machine, looked at before any plug-in is touched: `look`.
 
 OpenVINO says the same `NC_ERROR`, after seconds, for no stick, a stick that may not be opened and one that another
@@ -185,7 +184,7 @@ def _holder(node: Path, proc_root: Path) -> str:
     for process in _listed(proc_root) or ():
         for fd in (_listed(process / "fd") or ()) if process.name.isdigit() else ():
             try:
-                target = os.readlink(str(fd))  # noqa: PTH115 (Path.readlink is of Python 3.9)
+                target = os.readlink(str(fd))
             except OSError:
                 continue
             if target == str(node):

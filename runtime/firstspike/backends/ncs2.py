@@ -1,4 +1,3 @@
-# ruff: noqa: UP006, UP035 (workers read it under Python 3.6, which has no list[str])
 """`[backend.ncs2]`: Intel's Neural Compute Stick 2 through OpenVINO 2021.4 (`IECore`) or 2022.3 (`openvino.runtime`).
 
 The stick computes in half precision, so it takes a bundle's `dense_fp16` or its `ann`. With `device = "CPU"` the same

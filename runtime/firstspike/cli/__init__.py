@@ -35,7 +35,8 @@ from firstspike.errors import FirstspikeError
 log = logging.getLogger(__name__)
 
 COMMANDS = (
-    run, replay, evaluate, watch, info, convert, dense, inspect, sweep, bench, check, doctor, workers, simulate, schemas,
+    run, replay, evaluate, watch, info, convert, dense, inspect, sweep, bench, check, doctor, workers, simulate,
+    schemas,
 )  # fmt: skip
 
 EPILOG = """\

@@ -21,6 +21,7 @@ import os
 import select
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,14 +55,16 @@ class Supervisor:
 
     Args:
         name: of the back end, in texts.
-        program: how to start it.
+        program: how to start it; or what tells that at each start, and raises AbsentError as long as it cannot be.
         load: meta and body of the LOAD request.
         limits: see `Limits`.
     """
 
-    def __init__(self, name: str, program: Program, load: tuple[dict[str, Any], bytes], limits: Limits) -> None:
+    def __init__(
+        self, name: str, program: Program | Callable[[], Program], load: tuple[dict[str, Any], bytes], limits: Limits
+    ) -> None:
         self.name = name
-        self._program = program
+        self._program: Callable[[], Program] = program if callable(program) else lambda: program
         self._load = load
         self._limits = limits
         self._lock = threading.Lock()
@@ -271,12 +274,16 @@ class Supervisor:
             self._started_again += self._state in ("failed", "backing-off")
             self._state = "starting"
         try:
-            link = self._beginning = Link(self._program, self.name)
+            program = self._program()
+            link = self._beginning = Link(program, self.name)
+        except shim.AbsentError as error:
+            self._absent(error, self._limits.look_s)
+            return
         except LinkError as error:
             self._failed(f"the worker {error}", error.fix)
             return
         try:
-            self._load_into(link, deadline)
+            self._load_into(link, deadline, local=program.local)
         except (LinkError, LateError, InterruptError, shim.AbsentError) as error:
             self._beginning = None
             link.kill()
@@ -295,10 +302,10 @@ class Supervisor:
             self._state, self._reason, self._fix = "ready", None, None
         log.info("%s: ready (pid %d)", self.name, link.pid)
 
-    def _load_into(self, link: Link, deadline: float) -> None:
+    def _load_into(self, link: Link, deadline: float, *, local: bool) -> None:
         self.hello = link.greet(deadline, self._quit)
         meta, body = self._load
-        if not self._program.local:  # killing ssh may not reach a driver that hangs: then the kernel there ends it
+        if not local:  # killing ssh may not reach a driver that hangs: then the kernel there ends it
             limits = self._limits
             meta = meta | {"start_s": math.ceil(limits.start_s) + ALARM_S, "hang_s": math.ceil(limits.hang_s) + ALARM_S}
         link.send(frame(shim.LOAD, 0, meta, body), deadline, self._quit)
