@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from tests.support import tensorrt as pretended
 from tests.support import tensorrt_rtx as rtx
 from tests.support.program import ROOT
 
+from firstspike import plugins
 from firstspike.backends import tensorrt, tensorrt_rtx
+from firstspike.bundle import open_bundle
+from firstspike.types import Spikes
 from firstspike.worker.start import Program
 from firstspike.worker.supervisor import Limits, Supervisor, WorkerError
 
@@ -20,7 +25,7 @@ NETWORKS = sorted((ROOT / "models").glob("*/*.onnx"))
 
 
 def request(path):
-    return {"onnx": str(path), "half": "fp16" in path.name, "dense": path.name.startswith("dense")}
+    return {"onnx": str(path), "half": "fp16" in path.name, "dense": path.name == "dense.onnx"}
 
 
 def test_every_network_that_ships_becomes_an_engine_which_then_needs_a_gpu():
@@ -84,8 +89,8 @@ def test_a_worker_without_cuda_is_absent_with_reason_and_fix(module):
         worker.close()
 
 
-def pretended_worker(tmp_path, **environment):
-    """A worker whose libcuda and TensorRT are pretended, and an interpreter that finds them."""
+def pretending(tmp_path, **environment):
+    """A command for a worker whose libcuda and TensorRT are pretended."""
     library = pretended.library(tmp_path)
     (tmp_path / "tensorrt.py").write_text(
         "import ctypes, sys\n"
@@ -93,8 +98,33 @@ def pretended_worker(tmp_path, **environment):
         f"sys.modules['tensorrt'] = make('10.3.0', ctypes.CDLL({str(library)!r}), Faults())\n"
     )
     settings = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "LD_LIBRARY_PATH": str(tmp_path), **environment}
-    python = ("env", *(f"{key}={value}" for key, value in settings.items()), sys.executable)
-    return supervisor(python, tensorrt, pretended.options(tmp_path / "engines"), pretended.network())
+    return ("env", *(f"{key}={value}" for key, value in settings.items()), sys.executable)
+
+
+def pretended_worker(tmp_path, **environment):
+    command = pretending(tmp_path, **environment)
+    return supervisor(command, tensorrt, pretended.options(tmp_path / "engines"), pretended.network())
+
+
+@pytest.mark.parametrize("name", ["nmnist", "mnist-lenet"])
+def test_the_daemon_gets_the_emulator_s_very_inference(name, tmp_path):
+    bundle = open_bundle(ROOT / "models" / name)
+    if "dense" not in bundle.manifest.files:
+        pytest.skip(f"the bundle {name} has no dense form")
+    kind = plugins.load("backends", "tensorrt")
+    options = kind.Options(command=list(pretending(tmp_path)), cache_dir=str(tmp_path / "engines"))
+    spec, rng = bundle.manifest.input, np.random.default_rng(5)
+    with contextlib.closing(kind.create(options, bundle, "gpu")) as backend:
+        assert backend.supervisor.wait_ready(60).state == "ready"
+        emulator = plugins.load("backends", "emulator")
+        expected = emulator.create(emulator.Options(), bundle, "emulator")
+        for _ in range(3):
+            times = rng.integers(0, spec.steps + 1, (spec.channels, spec.height, spec.width)).astype(np.uint8)
+            spikes = Spikes(times=times, steps=spec.steps, n_events=500)
+            found, wanted = backend.infer(spikes, 30.0), expected.infer(spikes, 30.0)
+            assert found.failure is None
+            assert found.potential.tolist() == wanted.potential.tolist()
+            assert found.first_spike.tolist() == wanted.first_spike.tolist()
 
 
 def test_numbers_come_through_a_worker(tmp_path):
