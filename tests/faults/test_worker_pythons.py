@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tests.support.pythons import NUMPY, interpreter, interpreters, with_numpy
 from tests.support.worker import PATIENT, impatient, right, supervised, until, until_ready
 
 import firstspike
+from firstspike.worker import drivers
 from firstspike.worker.start import Program
 
 PACKAGE = Path(firstspike.__file__).parent
@@ -17,18 +19,9 @@ PACKAGE = Path(firstspike.__file__).parent
 
 def sent_to_workers():
     """The files that run in workers: the shim, the drivers, and what they bring along."""
-    room = sorted((PACKAGE / "backends").glob("*.py"))
-    drivers = [path for path in room if "\nENVIRONMENT = " in path.read_text("utf-8")]
-    brought = [PACKAGE / "backends" / f"{name}.py" for path in drivers for name in _siblings(path)]
-    return [PACKAGE / "worker" / "shim.py", *drivers, *brought]
-
-
-def _siblings(path):
-    space = {}
-    for line in path.read_text("utf-8").splitlines():
-        if line.startswith("SIBLINGS = "):
-            exec(line, space)  # noqa: S102 (a literal of our own)
-    return space.get("SIBLINGS", ())
+    known = [drivers.load(name) for name in drivers.names()]
+    files = {importlib.import_module(name).__file__ for driver in known for name in driver.program(["python3"]).modules}
+    return [PACKAGE / "worker" / "shim.py", *map(Path, sorted(files))]
 
 
 ASKED_FOR = {(3, 6), (3, 9), (3, 10), (3, 12)}

@@ -14,6 +14,7 @@ from tests.unit.test_provisional import bundle_of, runnable
 
 from firstspike import plugins
 from firstspike.backends import emulator
+from firstspike.backends import null as driver
 from firstspike.bundle import open_bundle
 from firstspike.errors import BundleError
 from firstspike.ttfs.file import load
@@ -142,7 +143,8 @@ def test_a_quartz_network_has_no_dense_form_and_the_way_out_is_named(tmp_path):
 def test_every_workers_section_has_the_common_keys_and_its_drivers_own():
     module, options = null(latency_ms=3, hang_s=0.5, command=["ssh", "host", "python3"])
     assert options.limits() == Limits(hang_s=0.5)
-    assert options.of_driver() == {"latency_ms": 3.0, "load_s": 0.0, "fault": "none", "every": 1, "after": 0}
+    table = {name: option.default for name, option in driver.OPTIONS.items()}
+    assert options.of_driver() == table | {"latency_ms": 3.0}
     assert set(WorkerOptions.model_fields) < set(module.Options.model_fields)
     for wrong in ({"fault": "odd"}, {"every": 0}, {"latency_ms": "x"}, {"hang_s": 0}, {"nonsense": 1}):
         with pytest.raises(ValidationError):

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 BOOTSTRAP = """\
-import json, os, sys
+import sys
+sys.path[:] = [place for place in sys.path if place]
+import json, os
 if sys.version_info < (3, 6):
     sys.exit("firstspike worker: this is Python %d.%d, and 3.6 or newer is needed" % sys.version_info[:2])
 def exactly(n):
@@ -30,7 +32,10 @@ space = {"__name__": "firstspike.worker.shim"}
 exec(compile(sent["shim"], "<firstspike.worker.shim>", "exec"), space)
 space["main"](sent["parent"], sent["sources"], sent["driver"])
 """
-"""Reads 12 digits, the length of a JSON object, and that. Even Python 2 reads its first lines."""
+"""Reads 12 digits, the length of a JSON object, and that. Even Python 2 reads its first lines.
+
+The current folder is taken from the path: a file there that is called as an SDK's module would be imported for it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,16 @@ class Program:
             tail = [shlex.quote(word) for word in tail]
         return [*self.command, *tail]
 
+    @property
+    def modules(self) -> list[str]:
+        """Full names of what is sent beside the shim; the driver is the last one."""
+        return [name if "." in name else f"firstspike.backends.{name}" for name in (*self.siblings, self.driver)]
+
     def greeting(self) -> bytes:
         """What to send first."""
-        names = [name if "." in name else f"firstspike.backends.{name}" for name in (*self.siblings, self.driver)]
-        sources = {name: _source(name) for name in names}
+        sources = {name: _source(name) for name in self.modules}
         sent = {
-            "shim": _source("firstspike.worker.shim"), "sources": sources, "driver": names[-1],
+            "shim": _source("firstspike.worker.shim"), "sources": sources, "driver": self.modules[-1],
             "parent": os.getpid() if self.local else 0,
         }  # fmt: skip
         text = json.dumps(sent).encode()
