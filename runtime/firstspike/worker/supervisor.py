@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from firstspike.types import Condition, State
 from firstspike.worker import shim
-from firstspike.worker.link import START_CAUSE_S, InterruptError, LateError, Link, LinkError, Reply, frame
+from firstspike.worker.link import CAUSE_S, InterruptError, LateError, Link, LinkError, Reply, frame
 from firstspike.worker.restarts import Restarts
 from firstspike.worker.start import Program
 from firstspike.worker.state import Answer, Limits, WorkerError
@@ -336,7 +336,7 @@ class Supervisor:
                 return
             self._link, self._state, self._reason = None, "failed", "the worker has ended"
             self._ended.append(link)
-        self._failed(f"the worker {link.process.cause(START_CAUSE_S)}")
+        self._failed(f"the worker {link.process.cause(CAUSE_S)}")
 
     def _ping(self, link: Link) -> None:
         """Ask an idle worker for a sign of life; one that owes a window its answer is seen to by the window."""
