@@ -126,7 +126,6 @@ class Supervisor:
             link = self._link
             if link is None or self._state != "ready":
                 raise WorkerError(f"{self.name}: {self._state}: {self._reason or 'not ready yet'}")
-            self._state = "busy"
             body = np.ascontiguousarray(times, np.uint8)
             meta = self._metas.get(times.shape) or self._meta_of(times.shape)
             reply, sent = self._ask(link, shim.INFER, meta, body, body.nbytes, deadline)
@@ -144,10 +143,13 @@ class Supervisor:
 
     def _ask(self, link: Link, kind: int, meta: bytes, body: Any, size: int, deadline: float) -> tuple[Reply, int]:
         """A request and its reply; the caller holds the lock. What fails is looked after before it is raised."""
-        self._number += 1
         started = time.monotonic()
+        if started >= deadline:
+            raise WorkerError(f"{self.name}: no time was left to ask")
+        self._number += 1
+        self._state = "busy"
         try:
-            sent = link.request(kind, self._number, meta, body, size, max(deadline, started + 0.001))
+            sent = link.request(kind, self._number, meta, body, size, deadline)
             reply = self._reply(link, deadline)
         except LateError:
             waited = time.monotonic() - started
@@ -158,6 +160,9 @@ class Supervisor:
         except LinkError as error:
             self._fail(f"the worker {error}", error.fix)
             raise WorkerError(f"{self.name}: the worker {error}") from None
+        except BaseException:  # a signal's handler raised: nobody will take the answer
+            self._fail("the worker was left in the middle of an answer")
+            raise
         self._state, self._reason = "ready", None
         return reply, sent
 
@@ -238,8 +243,16 @@ class Supervisor:
             for link in list(self._ended):
                 if link.close(BURY_S):
                     self._ended.remove(link)
-            with contextlib.suppress(InterruptError):
+            try:
                 self._step()
+            except InterruptError:
+                continue
+            except Exception as error:
+                log.exception("%s: a fault in the supervisor itself", self.name)
+                with self._lock:
+                    self._fail(f"{type(error).__name__}: {error}")
+                if self._state == "starting":
+                    self._failed(f"{type(error).__name__}: {error}")
         self._end()
 
     def _step(self) -> None:
@@ -277,7 +290,7 @@ class Supervisor:
             return
         try:
             self._load_into(link, deadline)
-        except (LinkError, LateError, InterruptError, shim.AbsentError) as error:
+        except Exception as error:
             self._beginning = None
             link.kill()
             self._ended.append(link)
@@ -288,6 +301,8 @@ class Supervisor:
                     self._failed(f"the worker was not ready within {self._limits.start_s:g} s")
                 case LinkError():
                     self._failed(f"the worker {error}", error.fix)
+                case _:  # to end, or a fault of ours
+                    raise
             return
         with self._lock:
             self._heard = time.monotonic()
