@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import threading
 import time
 
 import pytest
-from tests.support.worker import alive, holdings, right, supervised, until, until_ready, window
+from tests.support.worker import alive, holdings, impatient, right, supervised, until, until_ready, window
 
+from firstspike.worker.start import Program
 from firstspike.worker.supervisor import WorkerError
 
 DEADLINE_S = 0.05
@@ -153,3 +155,30 @@ def test_two_threads_may_ask():
         for thread in threads:
             thread.join()
         assert len(found) == 400
+
+
+def test_a_window_whose_time_is_over_is_not_put_to_the_worker():
+    with supervised() as supervisor:
+        until_ready(supervisor)
+        with pytest.raises(WorkerError, match="no time was left to ask"):
+            supervisor.infer(window(0), time.monotonic() - 1)
+        assert supervisor.condition.state == "ready"
+        right(supervisor)
+
+
+def test_a_window_that_a_signal_breaks_off_leaves_no_answer_for_the_next(monkeypatch):
+    with supervised() as supervisor:
+        pid = until_ready(supervisor).pid
+        with monkeypatch.context() as patch:
+            patch.setattr(supervisor._link, "receive", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                supervisor.infer(window(0), time.monotonic() + 10)
+        until_ready(supervisor, but=pid)
+        right(supervisor, 5)
+
+
+def test_a_fault_in_the_supervisor_itself_is_no_silence():
+    program = Program((sys.executable,), "no_such_driver")
+    with supervised(program, impatient(restarts=0, rest_s=60, period_s=60)) as supervisor:
+        until(lambda: supervisor.condition.state == "backing-off")
+        assert "no_such_driver" in supervisor.condition.reason

@@ -98,7 +98,10 @@ def alive(pid):
 def holdings():
     """What this process holds: descriptors, threads, children (zombies among them), KiB of memory."""
     own = Path("/proc/self")
-    children = [child for task in (own / "task").iterdir() for child in (task / "children").read_text().split()]
+    children = []
+    for task in (own / "task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            children += (task / "children").read_text().split()
     pages = int((own / "statm").read_text().split()[1])
     return {
         "descriptors": sum(1 for _ in (own / "fd").iterdir()), "threads": threading.active_count(),

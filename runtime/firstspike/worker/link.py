@@ -14,15 +14,17 @@ import time
 from typing import Any, NamedTuple
 
 from firstspike.worker import shim
-from firstspike.worker.process import Process, StartError
+from firstspike.worker.process import Process, StartError, environment
 from firstspike.worker.start import Program
+
+__all__ = ["InterruptError", "LateError", "Link", "LinkError", "Reply", "environment", "frame"]
 
 MAX_REPLY = 1 << 22
 """Bytes of a reply's body; no network that a window is put to answers more."""
-CAUSE_S = 0.02
-"""How long a window waits to learn why its worker ended; a process's code is there within a millisecond of its end."""
-START_CAUSE_S = 0.5
-"""The same where no window waits."""
+CAUSE_S = 0.5
+"""How long it may take to learn why a worker ended; a process's code is there within a millisecond of its end, and who
+waits for an answer gives half of the time that is left, but `LEAST_CAUSE_S`."""
+LEAST_CAUSE_S = 0.02
 
 _RECEIVE = 4096
 """Bytes that the first read of a reply may take; a window's comes whole."""
@@ -144,7 +146,7 @@ class Link:
         except BlockingIOError:
             sent = 0
         except OSError:
-            raise LinkError(self.process.cause(CAUSE_S)) from None
+            raise self._ended(deadline) from None
         if sent < size:
             self.send(b"".join((header, meta, bytes(body)))[sent:], deadline)
         return size
@@ -173,7 +175,7 @@ class Link:
                 if interrupt in events:
                     raise InterruptError from None
             except OSError:
-                raise LinkError(self.process.cause(CAUSE_S if interrupt is None else START_CAUSE_S)) from None
+                raise self._ended(deadline) from None
 
     def receive(self, deadline: float, interrupt: int | None = None) -> Reply:
         """The next reply.
@@ -199,16 +201,20 @@ class Link:
                 raise LateError
             if interrupt is not None and any(fd == interrupt for fd, _ in events):
                 raise InterruptError
-            self._more(CAUSE_S if interrupt is None else START_CAUSE_S)
+            self._more(deadline)
 
-    def _more(self, cause_s: float) -> None:
+    def _ended(self, deadline: float) -> LinkError:
+        left = (deadline - time.monotonic()) / 2
+        return LinkError(self.process.cause(min(CAUSE_S, max(LEAST_CAUSE_S, left))))
+
+    def _more(self, deadline: float) -> None:
         """Take what has come."""
         try:
             data = self._socket.recv(max(_RECEIVE, self._lacks))
         except OSError:  # reset; or nothing to read, though the process has ended: others hold its end of the link
             data = b""
         if not data:
-            raise LinkError(self.process.cause(cause_s))
+            raise self._ended(deadline)
         self._have = self._have + data if self._have else data
 
     def _parse(self) -> Reply | None:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from firstspike.types import Condition, State
 from firstspike.worker import shim
-from firstspike.worker.link import START_CAUSE_S, InterruptError, LateError, Link, LinkError, Reply, frame
+from firstspike.worker.link import CAUSE_S, InterruptError, LateError, Link, LinkError, Reply, frame
 from firstspike.worker.restarts import Restarts
 from firstspike.worker.start import Program
 from firstspike.worker.state import Answer, Limits, WorkerError
@@ -129,7 +129,6 @@ class Supervisor:
             link = self._link
             if link is None or self._state != "ready":
                 raise WorkerError(f"{self.name}: {self._state}: {self._reason or 'not ready yet'}")
-            self._state = "busy"
             body = np.ascontiguousarray(times, np.uint8)
             meta = self._metas.get(times.shape) or self._meta_of(times.shape)
             reply, sent = self._ask(link, shim.INFER, meta, body, body.nbytes, deadline)
@@ -147,10 +146,13 @@ class Supervisor:
 
     def _ask(self, link: Link, kind: int, meta: bytes, body: Any, size: int, deadline: float) -> tuple[Reply, int]:
         """A request and its reply; the caller holds the lock. What fails is looked after before it is raised."""
-        self._number += 1
         started = time.monotonic()
+        if started >= deadline:
+            raise WorkerError(f"{self.name}: no time was left to ask")
+        self._number += 1
+        self._state = "busy"
         try:
-            sent = link.request(kind, self._number, meta, body, size, max(deadline, started + 0.001))
+            sent = link.request(kind, self._number, meta, body, size, deadline)
             reply = self._reply(link, deadline)
         except LateError:
             waited = time.monotonic() - started
@@ -161,6 +163,9 @@ class Supervisor:
         except LinkError as error:
             self._fail(f"the worker {error}", error.fix)
             raise WorkerError(f"{self.name}: the worker {error}") from None
+        except BaseException:  # a signal's handler raised: nobody will take the answer
+            self._fail("the worker was left in the middle of an answer")
+            raise
         self._state, self._reason = "ready", None
         return reply, sent
 
@@ -241,8 +246,16 @@ class Supervisor:
             for link in list(self._ended):
                 if link.close(BURY_S):
                     self._ended.remove(link)
-            with contextlib.suppress(InterruptError):
+            try:
                 self._step()
+            except InterruptError:
+                continue
+            except Exception as error:
+                log.exception("%s: a fault in the supervisor itself", self.name)
+                with self._lock:
+                    self._fail(f"{type(error).__name__}: {error}")
+                if self._state == "starting":
+                    self._failed(f"{type(error).__name__}: {error}")
         self._end()
 
     def _step(self) -> None:
@@ -284,7 +297,7 @@ class Supervisor:
             return
         try:
             self._load_into(link, deadline, local=program.local)
-        except (LinkError, LateError, InterruptError, shim.AbsentError) as error:
+        except Exception as error:
             self._beginning = None
             link.kill()
             self._ended.append(link)
@@ -295,6 +308,8 @@ class Supervisor:
                     self._failed(f"the worker was not ready within {self._limits.start_s:g} s")
                 case LinkError():
                     self._failed(f"the worker {error}", error.fix)
+                case _:  # to end, or a fault of ours
+                    raise
             return
         with self._lock:
             self._heard = time.monotonic()
@@ -343,7 +358,7 @@ class Supervisor:
                 return
             self._link, self._state, self._reason = None, "failed", "the worker has ended"
             self._ended.append(link)
-        self._failed(f"the worker {link.process.cause(START_CAUSE_S)}")
+        self._failed(f"the worker {link.process.cause(CAUSE_S)}")
 
     def _ping(self, link: Link) -> None:
         """Ask an idle worker for a sign of life; one that owes a window its answer is seen to by the window."""
