@@ -207,10 +207,12 @@ for name in ("firstspike", "firstspike.worker", "firstspike.backends"):
     module = types.ModuleType(name); module.__path__ = [{str(ROOT / "runtime")!r} + "/" + name.replace(".", "/")]
     sys.modules[name] = module
 from firstspike.backends import openvino
-print(json.dumps(openvino.probe({{}})))
+print(json.dumps([openvino.probe({{}}), [name for name in sys.modules if name.startswith("openvino_telemetry.")]]))
 """
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    found = {one["device"].partition(".")[0]: one for one in json.loads(done.stdout)}
+    told, telemetry = json.loads(done.stdout)
+    assert telemetry == []
+    found = {one["device"].partition(".")[0]: one for one in told}
     assert set(found) == {"CPU", "GPU", "NPU"}
     assert found["CPU"]["present"]
     assert found["CPU"]["name"]

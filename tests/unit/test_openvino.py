@@ -292,6 +292,13 @@ def test_without_the_package(monkeypatch, driver):
     assert [one["present"] for one in openvino.probe({})] == [False] * 3
 
 
+def test_what_reports_to_the_vendor_is_not_imported(core, driver, monkeypatch):
+    monkeypatch.delitem(sys.modules, "openvino_telemetry", raising=False)
+    driver()
+    with pytest.raises(ImportError):
+        __import__("openvino_telemetry")
+
+
 def test_a_version_that_is_too_old(monkeypatch, driver):
     old = types.ModuleType("openvino")
     old.__version__ = "2022.3.0"

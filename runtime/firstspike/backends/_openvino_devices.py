@@ -4,6 +4,7 @@ Runs in a worker, beside `openvino`; Python 3.6 or newer.
 """
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -61,6 +62,8 @@ def sdk() -> Any:
     Raises:
         AbsentError: it is not installed, does not load, or is older than 2023.
     """
+    # OpenVINO imports a package that reports its use to the vendor, and does without where that is missing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # how Python marks what is not there
     try:
         openvino = importlib.import_module("openvino")
     except ImportError as error:
