@@ -6,13 +6,13 @@ input. So the code at both ends of a link is always of one version, also on anot
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 BOOTSTRAP = """\
 import json, os
@@ -53,11 +53,10 @@ class Program:
 
     def greeting(self) -> bytes:
         """What to send first."""
-        shim = resources.files("firstspike.worker").joinpath("shim.py").read_text("utf-8")
         names = [name if "." in name else f"firstspike.backends.{name}" for name in (*self.siblings, self.driver)]
         sources = {name: _source(name) for name in names}
         sent = {
-            "shim": shim, "sources": sources, "driver": f"firstspike.backends.{self.driver}",
+            "shim": _source("firstspike.worker.shim"), "sources": sources, "driver": names[-1],
             "parent": os.getpid() if self.local else 0,
         }  # fmt: skip
         text = json.dumps(sent).encode()
@@ -65,8 +64,11 @@ class Program:
 
 
 def _source(module: str) -> str:
-    package, _, name = module.rpartition(".")
-    return resources.files(package).joinpath(f"{name}.py").read_text("utf-8")
+    """A module's text, wherever it is imported from: back ends may lie in more folders than one."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(module)
+    return Path(spec.origin).read_text("utf-8")
 
 
 def is_local(command: Sequence[str]) -> bool:
