@@ -52,7 +52,7 @@ def environment(versions: tuple[str, ...], *packages: str) -> Path:
 
 def myriad() -> Path:
     """A Python with the one wheel that has the stick's plug-in and firmware."""
-    return environment(("3.9", "3.8", "3.7", "3.6"), "openvino==2021.4.2", "numpy==1.19.5")
+    return environment(("3.9", "3.8", "3.7"), "openvino==2021.4.2", "numpy==1.19.5")
 
 
 def ask(python: Path, expression: str, *arguments, before: Sequence[str | Path] = (), environ=None, timeout=60):

@@ -20,7 +20,7 @@ PLUGINS = ("libmyriadPlugin.so", "libopenvino_intel_myriad_plugin.so")
 """Of 2021.4 and of 2022.3."""
 FIRMWARE = "usb-ma2x8x.mvcmd"
 INSTALL = (
-    "run `firstspike workers install ncs2` (openvino==2021.4.2, Python 3.6 to 3.9 on x86-64), or unpack the archive "
+    "run `firstspike workers install ncs2` (openvino==2021.4.2, Python 3.7 to 3.9 on x86-64), or unpack the archive "
     "of OpenVINO 2022.3.1 LTS and set `archive` to its folder"
 )
 
