@@ -11,10 +11,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from firstspike.ttfs.convert.bundle import DENSE, write_dense
+from firstspike.ttfs.convert.bundle import FILES as _FILES
 from firstspike.ttfs.convert.bundle import seal as seal
 from firstspike.ttfs.file import save
 from firstspike.ttfs.network import Conv, Dense, Flatten, Layer, MaxPool, Network, Readout
 
+FILES = {**_FILES, **DENSE}
+"""Role to file name of what `write_networks` writes, and the card."""
 LIMIT = 1 << 23
 """Potentials stay below this in magnitude: Loihi's state variables have 24 bits, and so float32 sums are exact."""
 
@@ -114,7 +118,8 @@ def onnx_model(
 
 
 def write_networks(folder: Path, spiking: Network, twin: onnx.ModelProto) -> None:
-    """Write network.npz and ann.onnx."""
+    """Write network.npz, its dense forms and ann.onnx."""
     folder.mkdir(parents=True, exist_ok=True)
     save(spiking, folder / "network.npz")
+    write_dense(folder, spiking)
     (folder / "ann.onnx").write_bytes(twin.SerializeToString(deterministic=True))

@@ -58,7 +58,7 @@ def write(name: str, seed: int, folder: Path) -> None:
         "licence": "Apache-2.0 (trained on data under CC BY-SA: see the card)",
         "trained_on": ["MNIST training images, all 60,000 (CC BY-SA 3.0 by common attribution)"],
     }  # fmt: skip
-    export.seal(folder, manifest, {"ttfs": "network.npz", "ann": "ann.onnx", "card": "CARD.md"})
+    export.seal(folder, manifest, export.FILES)
 
 
 def integers(net: LeNet, logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[export.Integers, float]:

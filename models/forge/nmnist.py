@@ -140,7 +140,7 @@ def seal() -> None:
             "N-MNIST training samples 1-800 (CC BY-SA 4.0)",
         ],
     }  # fmt: skip
-    export.seal(BUNDLE, manifest, {"ttfs": "network.npz", "ann": "ann.onnx", "card": "CARD.md"})
+    export.seal(BUNDLE, manifest, export.FILES)
 
 
 def held_out_digits() -> store.Store:

@@ -136,7 +136,7 @@ def seal() -> None:
         "licence": "Apache-2.0 (trained on recordings whose licence is not stated: see the card)",
         "trained_on": ["the first 70 % of each of eleven DVS128 recordings of 2018-10-06 (licence not stated)"],
     }  # fmt: skip
-    export.seal(BUNDLE, manifest, {"ttfs": "network.npz", "ann": "ann.onnx", "card": "CARD.md"})
+    export.seal(BUNDLE, manifest, export.FILES)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,11 @@ SCHEMA = "firstspike.bundle/1"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
 
+Role = Literal["ttfs", "ann", "card", "dense", "dense_fp16"]
+"""`ttfs`: the integer network (`ttfs.network`); `ann`: its floating-point twin as ONNX; `card`: the model card;
+`dense`: the integer network as ONNX in float32, with the same answers, for accelerators; `dense_fp16`: the same for
+those that compute in half precision, to within their rounding (`ttfs.convert.dense`)."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -97,8 +102,8 @@ class Manifest(_Strict):
     window: WindowSpec
     """The windows that the network was trained on; the configuration may override them."""
     decide: DecideSpec
-    files: dict[Literal["ttfs", "ann", "card"], FileEntry]
-    """`ttfs`: the integer network (`ttfs.network`); `ann`: its floating-point twin as ONNX; `card`: the model card."""
+    files: dict[Role, FileEntry]
+    """By what they are for: see `Role`."""
     licence: str
     trained_on: list[str]
 
@@ -120,7 +125,7 @@ class Bundle:
     digest: str
     """sha256 of the manifest, and so of everything in the bundle."""
 
-    def path(self, role: Literal["ttfs", "ann", "card"]) -> Path:
+    def path(self, role: Role) -> Path:
         """Where the file of that role lies.
 
         Raises:
@@ -129,8 +134,9 @@ class Bundle:
         try:
             return self.folder / self.manifest.files[role].path
         except KeyError:
+            fix = f": make it with: firstspike dense {self.folder}" if role in ("dense", "dense_fp16") else ""
             raise BundleError(
-                f"{self.folder}: the bundle has no file '{role}'; it has {sorted(self.manifest.files)}"
+                f"{self.folder}: the bundle has no file '{role}'; it has {sorted(self.manifest.files)}{fix}"
             ) from None
 
 

@@ -73,7 +73,9 @@ def test_writes_a_bundle_that_runs(convert, inputs, tmp_path):
     code, out, _ = convert("--labels", "one, two,three", "--name", "demo", data=inputs / "labelled.npz")
     assert code == 0
     folder = tmp_path / "out" / "bundle"
-    assert sorted(path.name for path in folder.iterdir()) == ["CARD.md", "ann.onnx", "bundle.json", "network.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "CARD.md", "ann.onnx", "bundle.json", "dense.onnx", "dense_fp16.onnx", "network.npz",
+    ]  # fmt: skip
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
     assert (folder / "ann.onnx").read_bytes() == (inputs / "net.onnx").read_bytes()
     manifest = open_bundle(folder).manifest

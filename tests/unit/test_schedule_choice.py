@@ -88,6 +88,16 @@ def test_under_order_a_lower_plan_that_rests_is_not_put_first():
     assert it.choose(100 * S, 100 * S, "ab").plans == ("a", "b")
 
 
+def test_without_probes_only_the_wanted_plan_is_tried_after_its_rest():
+    for name, expected in (("a", "a"), ("b", "a")):
+        it = knows(scheduler("a", "b", policy="latency", probe_every=0), a=5, b=10)
+        it.choose(0, 0, "ab")
+        for _ in range(3):
+            it.learn(name, Outcome(ok=False, latency_ns=MS), 0)
+        choice = it.choose(2 * S, 2 * S, "ab")
+        assert (choice.plans[0], choice.probe) == (expected, name == "a")
+
+
 @pytest.mark.parametrize(
     ("figures", "now_ms", "expected"),
     [
@@ -112,7 +122,7 @@ def test_the_budget_keeps_back_what_the_others_need(figures, now_ms, expected):
 
 
 def test_after_a_failure_the_surest_comes_before_the_slower():
-    it = knows(scheduler("a", "b", "c", **BARE), a=5, b=20, c=5)
+    it = knows(scheduler("a", "b", "c", **BARE), a=5, b=18, c=5)
     choice = it.choose(0, 0, "abc")
     assert budgets(it, choice, 30) == [15, 15, 20], "b no longer fits beside c: c is sure"
 

@@ -62,6 +62,13 @@ def test_a_quantile_is_the_nearest_rank_of_the_last_values(values, length, perce
     assert quantiles.at(percent / 100) == expected
 
 
+def test_the_rank_is_not_moved_by_rounding():
+    quantiles = Quantiles(100)
+    for value in range(1, 101):
+        quantiles.add(value)
+    assert [quantiles.at(percent / 100) for percent in range(1, 101)] == list(range(1, 101))
+
+
 def test_quantiles_of_nothing_are_refused():
     with pytest.raises(ValueError, match="at least 1"):
         Quantiles(0)
@@ -104,6 +111,13 @@ def test_a_plan_on_probation_opens_at_its_first_failure_until_it_has_healed():
     it.succeed()
     it.fail(S)
     assert it.state(S) == "open"
+    for _ in range(HEALED - 1):
+        it.succeed()
+    it.fail(S)
+    for _ in range(HEALED - 1):
+        it.succeed()
+    it.fail(2 * S)
+    assert it.state(2 * S) == "open", "answers in a row"
     for _ in range(HEALED):
         it.succeed()
     it.fail(2 * S)
@@ -178,6 +192,14 @@ def test_plans_are_rated_by_the_policy_and_those_without_figures_come_last_as_gi
     assert rate("edp", ["slow"], records)[0].cost == pytest.approx(1.0 * 0.009)
 
 
+@pytest.mark.parametrize("energy", [2.0, -2.0])
+def test_an_energy_delay_product_lies_between_its_bounds(energy):
+    records = {"a": record(1, 1, 2, 2, 2, 2, 3, 3, 3, energies=[energy] * 9)}
+    (rating,) = rate("edp", ["a"], records)
+    assert rating.least <= rating.cost <= rating.most
+    assert rating.most - rating.least == pytest.approx(2.0 * 0.001)
+
+
 def ratings(**costs):
     return sorted(
         (Rating(plan, MEASURED, cost, cost - 0.1, cost + 0.1) for plan, cost in costs.items()), key=lambda r: r.cost
@@ -208,6 +230,13 @@ def test_a_choice_that_is_gone_is_replaced_at_once():
     assert hold.update(ratings(a=1, b=2)) == "a"
     assert hold.update(ratings(b=2, c=3)) == "b"
     assert hold.update([]) is None
+
+
+def test_plans_without_figures_do_not_challenge_one_another():
+    a, b = (Rating(plan, UNKNOWN, 0.0, 0.0, 0.0) for plan in "ab")
+    hold = Hold(0.1, 1)
+    assert hold.update([b]) == "b"
+    assert hold.update([a, b]) == "b"
 
 
 def test_noise_that_overlaps_changes_nothing_and_what_is_negative_compares():

@@ -39,7 +39,8 @@ def test_noise_through_an_absent_back_end():
 
 def test_only_finished_files_can_be_named():
     assert plugins.names("sources") == ["recording", "simulated"]
-    assert plugins.names("backends") == ["definition", "emulator", "null"]
+    kinds = ["definition", "emulator", "ncs2", "null", "openvino", "tensorrt", "tensorrt_rtx"]
+    assert plugins.names("backends") == kinds
 
 
 def test_the_noise_is_sorted():

@@ -13,8 +13,10 @@ from typing import NoReturn
 
 import firstspike
 from firstspike.cli import (
+    bench,
     check,
     convert,
+    dense,
     doctor,
     evaluate,
     info,
@@ -32,7 +34,10 @@ from firstspike.errors import FirstspikeError
 
 log = logging.getLogger(__name__)
 
-COMMANDS = (run, replay, evaluate, watch, info, convert, inspect, sweep, check, doctor, workers, simulate, schemas)
+COMMANDS = (
+    run, replay, evaluate, watch, info, convert, dense, inspect, sweep, bench, check, doctor, workers, simulate,
+    schemas,
+)  # fmt: skip
 
 EPILOG = """\
 exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,

@@ -174,7 +174,6 @@ class Scheduler:
         rest = [rating.plan for rating in ratings if rating.plan in out]
         if wanted in sound:
             first: str | None = wanted
-            self._stand_in.update([])
         elif self._settings.policy == "order":
             first = None
         else:

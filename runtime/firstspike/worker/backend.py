@@ -15,12 +15,15 @@ from firstspike.bundle import Bundle
 from firstspike.errors import BundleError
 from firstspike.ttfs.network import Conv, Dense, Network
 from firstspike.types import Condition, Inference, Spikes
+from firstspike.worker import drivers, environments
 from firstspike.worker.options import WorkerOptions, model_of
 from firstspike.worker.start import Program
 from firstspike.worker.supervisor import Supervisor, WorkerError
 
 ROLES = {"dense": "dense", "ann": "ann"}
 """The bundle's file for each value of a driver's option `network`, where the driver has no table of its own."""
+OUR_PACKAGES = {"numpy"}
+"""A driver that needs no more runs under the daemon's own Python, unless an environment was installed for it."""
 
 
 class WorkerModule:
@@ -39,7 +42,19 @@ class WorkerModule:
         """
         answers = Answers(bundle, self._form(options))
         load = {"options": options.of_driver(), "model": answers.model}, self._network(bundle, answers.form)
-        return WorkerBackend(name, Supervisor(name, self._program(options), load, options.limits()), answers)
+        self._check(name, bundle, *load)
+        supervisor = Supervisor(name, lambda: self._program(options), load, options.limits())
+        return WorkerBackend(name, supervisor, answers)
+
+    def _check(self, name: str, bundle: Bundle, described: dict[str, Any], network: bytes) -> None:
+        """Let the driver refuse a network that its SDK would run wrongly, before anything is started."""
+        check = getattr(self.driver, "check", None)
+        if check is None:
+            return
+        try:
+            check(described["options"], described["model"], network)
+        except ValueError as error:
+            raise BundleError(f"{bundle.folder}: backend.{name} cannot run it: {error}") from None
 
     def _form(self, options: WorkerOptions) -> str:
         return str(options.of_driver().get("network", self.driver.NETWORK))
@@ -51,8 +66,17 @@ class WorkerModule:
         return bundle.path(role).read_bytes()
 
     def _program(self, options: WorkerOptions) -> Program:
-        command = options.command or [sys.executable]
-        return Program(tuple(command), self.kind, tuple(getattr(self.driver, "SIBLINGS", ())), local=len(command) == 1)
+        """How to start a worker now: an environment may have been installed meanwhile.
+
+        Raises:
+            AbsentError: there is no interpreter for it yet.
+        """
+        driver = drivers.load(self.kind)
+        if options.command:
+            return driver.program(options.command)
+        if set(driver.recipe.packages) <= OUR_PACKAGES and environments.look(driver).python is None:
+            return driver.program([sys.executable])
+        return driver.program([str(environments.python_of(self.kind))])
 
 
 class Answers:

@@ -25,7 +25,7 @@ from firstspike.worker import interpreters
 from firstspike.worker.drivers import DriverFile
 from firstspike.worker.environments import MARKER, Environment, digest, locked, look, places, sweep, writing
 from firstspike.worker.interpreters import Interpreter
-from firstspike.worker.link import environment
+from firstspike.worker.process import environment
 
 Say = Callable[[str], None]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from firstspike.errors import UnavailableError, UsageError
 from firstspike.worker.drivers import OLDEST
-from firstspike.worker.link import environment
+from firstspike.worker.process import environment
 
 ANSWER_S = 10.0
 """Time an interpreter has to say what it is; a cold start from a slow card takes a second or two."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -12,13 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from firstspike.backends.emulator import EmulatorBackend
-from firstspike.bundle import MANIFEST, Bundle, open_bundle
-from firstspike.errors import OutputError
-from firstspike.ttfs.file import save
+from firstspike.bundle import MANIFEST, Bundle, Role, open_bundle
+from firstspike.errors import BundleError, OutputError
+from firstspike.ttfs.convert.dense import dense
+from firstspike.ttfs.file import load, save
 from firstspike.ttfs.network import Network
 
+log = logging.getLogger(__name__)
 
-def seal(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, str]) -> None:
+FILES: dict[Role, str] = {"ttfs": "network.npz", "ann": "ann.onnx", "card": "CARD.md"}
+"""What every bundle that is written here holds."""
+DENSE: dict[Role, str] = {"dense": "dense.onnx", "dense_fp16": "dense_fp16.onnx"}
+"""What one of gated neurons has besides."""
+
+
+def seal(folder: Path, manifest: Mapping[str, Any], files: Mapping[Role, str]) -> None:
     """Write bundle.json: the manifest with the sha256 of each file, which must all be there.
 
     Args:
@@ -31,7 +40,60 @@ def seal(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, str]) ->
         for role, name in files.items()
     }
     text = json.dumps({**manifest, "files": entries}, indent=2, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    _replace(folder / MANIFEST, (text + "\n").encode())
+
+
+def write_dense(folder: Path, network: Network) -> dict[Role, str]:
+    """Write the dense forms of a gated network, each whole or not at all.
+
+    Returns:
+        Role to file name; empty for other neurons, which have none.
+
+    Raises:
+        BundleError, UnavailableError: see `dense`.
+    """
+    if network.neuron != "gated":
+        return {}
+    _replace(folder / DENSE["dense"], dense(network))
+    _replace(folder / DENSE["dense_fp16"], dense(network, "f16"))
+    return DENSE
+
+
+def add_dense(folder: Path) -> Bundle:
+    """Give a bundle that exists its dense forms, or make them anew, and seal it.
+
+    Raises:
+        NoInputError: there is no bundle.
+        BundleError: the bundle is damaged, or its network has no dense form.
+        UnavailableError: the package `onnx` is not installed.
+        OutputError: the folder cannot be written; the bundle is as it was.
+    """
+    bundle = open_bundle(folder)
+    network = load(bundle.path("ttfs"))
+    made: dict[Role, bytes] = {"dense": dense(network), "dense_fp16": dense(network, "f16")}
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    files: dict[Role, str] = {role: entry.path for role, entry in bundle.manifest.files.items()}
+    for role in made:
+        if role not in files and DENSE[role] in files.values():
+            raise BundleError(f"{folder}: {DENSE[role]} is the bundle's file for something else: rename that first")
+        files.setdefault(role, DENSE[role])
+    try:
+        for role, raw in made.items():
+            _replace(folder / files[role], raw)
+        seal(folder, {key: value for key, value in manifest.items() if key != "files"}, files)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    return open_bundle(folder)
+
+
+def _replace(path: Path, raw: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(raw)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def vacant(folder: Path) -> None:
@@ -67,7 +129,7 @@ def write(folder: Path, network: Network, ann: Path, card: str, manifest: Mappin
         save(network, partial / "network.npz")
         shutil.copyfile(ann, partial / "ann.onnx")
         (partial / "CARD.md").write_text(card, encoding="utf-8")
-        seal(partial, manifest, {"ttfs": "network.npz", "ann": "ann.onnx", "card": "CARD.md"})
+        seal(partial, manifest, {**FILES, **_dense_if_exact(partial, network)})
         EmulatorBackend(open_bundle(partial)).close()
         os.replace(partial, folder)  # noqa: PTH105 (onto an empty folder, which Path.rename promises less clearly)
         partial = None
@@ -77,3 +139,12 @@ def write(folder: Path, network: Network, ann: Path, card: str, manifest: Mappin
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
     return open_bundle(folder)
+
+
+def _dense_if_exact(folder: Path, network: Network) -> dict[Role, str]:
+    """The emulator's bounds are a little wider than float32's: such a network is written without, and that is said."""
+    try:
+        return write_dense(folder, network)
+    except BundleError as error:
+        log.warning("no dense form, so accelerators can run the floating-point twin only: %s", error)
+        return {}
