@@ -8,7 +8,8 @@ import textwrap
 
 import pytest
 
-from firstspike import backends
+from firstspike import backends, cli
+from firstspike.worker import drivers, environments, install
 
 FAKE_PYTHON = """\
 #!/bin/sh
@@ -58,3 +59,36 @@ def new_driver(tmp_path, monkeypatch):
     for name in made:
         sys.modules.pop(f"firstspike.backends.{name}", None)
         backends.__dict__.pop(name, None)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Where environments go."""
+    monkeypatch.setenv(environments.OVERRIDE, str(tmp_path / "workers"))
+    return tmp_path / "workers"
+
+
+def make(python, *, force=False, said=None):
+    """Install `null` with an interpreter."""
+    say = (said if said is not None else []).append
+    return install.install(drivers.load("null"), python, force=force, say=say, progress=lambda _: None)
+
+
+@pytest.fixture
+def command(capsys):
+    """Run `firstspike workers …` in this process: its exit code and all that it printed."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = cli.main(["workers", *map(str, arguments)])
+        except SystemExit as error:
+            code = error.code
+        return code, "".join(capsys.readouterr())
+
+    return run
+
+
+def left(place):
+    """What lies in the place beside locks."""
+    return sorted(path.name for path in place.glob("*") if not path.name.endswith(".lock"))

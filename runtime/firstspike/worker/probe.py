@@ -56,11 +56,8 @@ def probe(program: Program, options: Mapping[str, Any], within_s: float) -> Prob
         return Probed(failure=f"the worker {error}")
     worker: Mapping[str, Any] = {}
     try:
-        link.send(program.greeting(), deadline)
-        hello = link.receive(deadline)
-        if hello.kind != shim.HELLO or hello.meta.get("protocol") != shim.PROTOCOL:
-            return Probed(failure=f"the worker greeted with protocol {hello.meta.get('protocol')!r:.20}")
-        worker = {key: str(hello.meta.get(key, ""))[:MAX_TEXT] for key in ("python", "numpy", "machine")}
+        hello = link.greet(deadline)
+        worker = {key: str(hello.get(key, ""))[:MAX_TEXT] for key in ("python", "numpy", "machine")}
         link.send(frame(shim.PROBE, 1, {"options": dict(options)}), deadline)
         devices, failure = _read(link.receive(deadline))
     except LinkError as error:
