@@ -34,13 +34,16 @@ lint: setup
 	@$(BIN)/mypy
 
 # A recording of our own, replayed by the daemon, and what a subscriber receives: three programs, as in real use.
+# PLAN=openvino puts another back end before the emulator; what it needs is installed first. See docs/workers.md.
 MODEL ?= models/nmnist
+PLAN ?= emulator
 demo: setup
 	@mkdir -p build/demo
+	@test $(PLAN) = emulator || $(BIN)/firstspike workers install $(PLAN)
 	@$(BIN)/firstspike simulate build/demo/digits.aedat4
 	@$(BIN)/firstspike info build/demo/digits.aedat4
 	@folder=$$(mktemp -d); daemon=; trap 'kill $$daemon 2>/dev/null || true; rm -rf "$$folder"' EXIT; \
-	$(BIN)/firstspike run --config config.toml --set model.path=$(MODEL) --set source.kind=recording \
+	$(BIN)/firstspike run --config config.toml --plan $(PLAN) --set model.path=$(MODEL) --set source.kind=recording \
 	  --set 'source.recording.paths=["build/demo/digits.aedat4"]' --set "publish.endpoint=ipc://$$folder/demo" \
 	  --set publish.wait_for_subscriber_s=20 & daemon=$$!; \
 	$(BIN)/firstspike watch "ipc://$$folder/demo" --until-stop --timeout 60; wait $$daemon

@@ -14,7 +14,7 @@ from firstspike.messages import Counters, Decision, Provisional
 
 DEFAULT_MODEL = "nmnist"
 BAR = 20
-HEADER = "sensor time      answer, probability (recent windows) | last window alone, its events | close to publish"
+HEADER = "sensor time      answer, probability (recent windows) | last window alone, its events | close to publish | who answered"
 
 
 def add_config_arguments(command: argparse.ArgumentParser) -> None:
@@ -97,6 +97,7 @@ def describe(decision: Decision) -> str:
     stamps = decision.stamps
     if stamps.clock == "monotonic":
         line += f" {(stamps.published_ns - stamps.closed_ns) / 1e6:7.2f} ms"
+    line += f"  {decision.backend or 'nobody'}"
     if decision.status != "ok":
         line += f"  {decision.status}: {'; '.join(decision.reasons)}"
     return line
