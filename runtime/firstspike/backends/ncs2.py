@@ -16,8 +16,8 @@ from firstspike.worker.shim import AbsentError, Option
 
 SIBLINGS = ("firstspike.onnx_header", "_ncs2_preflight", "_ncs2_openvino")
 ENVIRONMENT = {
-    # The only wheel with the stick's plug-in and firmware; it wants NumPy below 1.20. It is there for 3.6 too, but
-    # the pip of a fresh 3.6 is too old to see it.
+    # The only wheel with the stick's plug-in and firmware; it wants NumPy below 1.20. There is one for Python 3.6 too,
+    # but the pip of a fresh 3.6 is too old to see it.
     "python": ["3.9", "3.8", "3.7"],
     "packages": ["openvino==2021.4.2", "numpy==1.19.5"],
     "system": ["libusb-1.0-0"],
