@@ -145,7 +145,8 @@ def plan(network: Network) -> Plan:
     period = network.layers[-1].last + shift + 2
     control = np.zeros((max(1, len(lines)), period), bool)
     control[np.arange(len(lines)), lines] = True
-    return Plan(period, read_at, populations, synapses, control, places, _size(network.input_shape))
+    present = [group for group in synapses if len(group.rows)]
+    return Plan(period, read_at, populations, present, control, places, _size(network.input_shape))
 
 
 def _size(shape: Tuple[int, int, int]) -> int:

@@ -1,0 +1,171 @@
+"""A plan of `_lava_plan` on Lava's stock processes: built once, then one window after another."""
+
+import logging
+import os
+from typing import Any, Dict, List, NamedTuple
+
+import numpy as np
+
+from firstspike.backends import _lava_guard as guard
+from firstspike.backends import _lava_plan as plans
+from firstspike.worker.shim import AbsentError
+
+
+class Answer(NamedTuple):
+    """One window's."""
+
+    spikes: List[Any]
+    """For each place asked for: int32 (neurons,), the definition's step of each neuron's spike."""
+    potential: Any
+    """int64 (classes,)."""
+
+
+class Running:
+    """A network that runs.
+
+    Args:
+        plan: what to build.
+        places: whose spikes are read out.
+        hardware: `sim`, `loihi1` or `loihi2`.
+    """
+
+    def __init__(self, plan: plans.Plan, places: List[plans.Place], hardware: str) -> None:
+        guard.guard_forks()
+        lava = _Lava()
+        self._plan, self._places, self._lava = plan, places, lava
+        self._closing = False
+        self._injector = lava.Injector(shape=(plan.input_size,), buffer_size=plan.period + 1)
+        outs = {plans.INPUT: self._injector.out_port}  # type: Dict[str, Any]
+        control = lava.RingBuffer(data=plan.control.astype(np.int32))
+        outs[plans.CONTROL] = control.s_out
+        neurons = {}  # type: Dict[str, Any]
+        for population in plan.populations:
+            neurons[population.name] = lava.neurons(population, plan.period)
+            outs[population.name] = neurons[population.name].s_out
+        self._kept = [control] + [
+            lava.connect(group, outs[group.source], neurons[group.target].a_in) for group in plan.synapses
+        ]
+        self._extractors = []
+        for place in places:
+            extractor = lava.Extractor(shape=outs[place.population].shape, buffer_size=plan.period + 1)
+            outs[place.population].connect(extractor.in_port)
+            self._extractors.append(extractor)
+        self._membrane = neurons[plans.MEMBRANE]
+        self._root = control
+        self._root.create_runtime(run_cfg=lava.config(hardware))
+        logging.getLogger().handlers.clear()  # each Process has added one
+        self._actors = list(self._root.runtime._messaging_infrastructure.actors)
+        guard.watch(self._actors, lambda: self._closing)
+
+    @property
+    def processes(self) -> int:
+        """How many processes Lava has made."""
+        return len(self._actors)
+
+    def infer(self, times: Any) -> Answer:
+        """Run one window.
+
+        Args:
+            times: uint8, the step of each input's spike.
+
+        Raises:
+            RuntimeError: a neuron did not spike exactly once: no network of this kind does that.
+        """
+        plan, steps = self._plan, self._lava.RunSteps
+        flat = times.reshape(-1)
+        for step in range(plan.period):
+            self._injector.send((flat == step).astype(float))
+        self._root.run(steps(num_steps=plan.read_at + 1))
+        # Loihi's potentials have 6 bits below the unit of weights.
+        potential = self._membrane.v.get().astype(np.int64) >> 6
+        self._root.run(steps(num_steps=plan.period - plan.read_at - 1))
+        return Answer([self._spikes(*pair) for pair in zip(self._places, self._extractors)], potential)
+
+    def _spikes(self, place: plans.Place, extractor: Any) -> Any:
+        first = np.full(extractor.in_port.shape, -1, np.int32)
+        for step in range(self._plan.period):
+            now = extractor.receive() > 0
+            if np.any(first[now] >= 0):
+                raise RuntimeError("a neuron of %s has spiked twice" % place.population)
+            first[now] = step - place.shift
+        if np.any(first < 0):
+            raise RuntimeError("%d neurons of %s have not spiked" % (int((first < 0).sum()), place.population))
+        return first
+
+    def close(self) -> None:
+        """End Lava's processes."""
+        self._closing = True
+        for actor in self._actors:
+            actor.kill()
+
+
+class _Lava:
+    """The parts of Lava that are used, imported when they are."""
+
+    def __init__(self) -> None:
+        check_installed()
+        from lava.magma.core import run_configs
+        from lava.magma.core.run_conditions import RunSteps
+        from lava.magma.runtime.message_infrastructure import multiprocessing
+        from lava.proc.io.extractor import Extractor, PyLoihiExtractorModel
+        from lava.proc.io.injector import Injector, PyLoihiInjectorModel
+        from lava.proc.io.source import RingBuffer
+        from lava.proc.lif.process import LIFReset
+        from lava.proc.sparse.process import Sparse
+        from lava.utils.weightutils import SignMode
+        from scipy.sparse import csr_matrix
+
+        multiprocessing.SharedMemoryManager = guard.Segments
+        self.RunSteps, self.Injector, self.Extractor, self.RingBuffer = RunSteps, Injector, Extractor, RingBuffer
+        self._configs, self._lif, self._sparse, self._csr = run_configs, LIFReset, Sparse, csr_matrix
+        self._mixed = SignMode.MIXED
+        # Both have a floating-point model alone, and a run in fixed point would find none.
+        self._models = {Injector: PyLoihiInjectorModel, Extractor: PyLoihiExtractorModel}
+
+    def neurons(self, population: plans.Population, period: int) -> Any:
+        """LIF neurons that are reset at the first step of each inference. Lava counts steps from 1."""
+        return self._lif(
+            shape=(population.size,), vth=population.vth, dv=0,
+            # One is added to du: −1 keeps the current for ever, 4095 lets it go at once.
+            du=4095 if population.leak else -1,
+            reset_interval=period, reset_offset=1 % period,
+        )  # fmt: skip
+
+    def connect(self, group: plans.Synapses, source: Any, target: Any) -> Any:
+        """Synapses between two ports."""
+        shape = (target.shape[0], source.shape[0])
+        weights = self._csr((group.weights.astype(np.int32), (group.rows, group.columns)), shape)
+        made = self._sparse(weights=weights, weight_exp=group.exponent, sign_mode=self._mixed)
+        source.connect(made.s_in)
+        made.a_out.connect(target)
+        return made
+
+    def config(self, hardware: str) -> Any:
+        """How it is to run."""
+        names = {"sim": "Loihi2SimCfg", "loihi1": "Loihi1HwCfg", "loihi2": "Loihi2HwCfg"}
+        return getattr(self._configs, names[hardware])(
+            select_tag="fixed_pt", exception_proc_model_map=dict(self._models)
+        )
+
+
+def check_installed() -> None:
+    """That Lava is there, in the version that this was written for.
+
+    Raises:
+        AbsentError: it is not.
+    """
+    from importlib import metadata
+
+    try:
+        found = metadata.version("lava-nc")
+    except metadata.PackageNotFoundError:
+        raise AbsentError("Lava is not installed here", "firstspike workers install lava") from None
+    if found != VERSION:
+        raise AbsentError(
+            "lava-nc %s is installed, and its internals differ from those of %s" % (found, VERSION),
+            "firstspike workers install lava --force, or take the entry `command` out of the section",
+        )
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+VERSION = "0.10.0"
