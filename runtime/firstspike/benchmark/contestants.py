@@ -17,8 +17,8 @@ from firstspike.worker.shim import AbsentError
 
 TWIN = "-ann"
 """`NAME-ann` is the section NAME with `network = "ann"`."""
-LEFT_OUT = ("null", "definition")
-"""Not asked unless named: one is for tests, the other the specification, thousands of times slower."""
+LEFT_OUT = ("null", "definition", "lava")
+"""Not asked unless named: one is for tests, the others are thousands of times slower, to check networks against."""
 REFERENCE = "emulator"
 
 

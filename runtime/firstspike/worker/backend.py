@@ -84,8 +84,9 @@ class Answers:
 
     Args:
         bundle: the model.
-        form: `dense`: outputs are the membrane potentials of the gated network, whole numbers; `ann`: the logits of its
-            floating-point twin; `none`: neither, potentials as they come.
+        form: `dense`: outputs are the membrane potentials of the gated network, whole numbers; `ttfs`: potentials and
+            spike times of the network itself; `ann`: the logits of its floating-point twin; `none`: none of these,
+            potentials as they come.
     """
 
     def __init__(self, bundle: Bundle, form: str) -> None:
@@ -112,6 +113,13 @@ class Answers:
         Raises:
             ValueError: they make no sense; the text says why.
         """
+        if self.form == "ttfs":
+            potential, first_spike = (self._whole(arrays, key) for key in ("potential", "first_spike"))
+            frame = self._network.frames()[-1]
+            if first_spike.min() < 0 or first_spike.max() > frame.last:
+                raise ValueError(f"its output spikes at steps {first_spike.min()} to {first_spike.max()}, the network "
+                                 f"has 0 to {frame.last}")  # fmt: skip
+            return Inference(name, potential, first_spike, frame=frame)
         output = arrays.get("output")
         if output is None:
             raise ValueError(f"its answer has {', '.join(sorted(arrays)) or 'nothing'} and no 'output'")
@@ -126,6 +134,15 @@ class Answers:
         if self.form != "dense":
             return Inference(name, potential, None)
         return Inference(name, potential, self._first_spike(potential), frame=self._network.frames()[-1])
+
+    def _whole(self, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[np.int32]:
+        """An array of one whole number a class."""
+        if key not in arrays:
+            raise ValueError(f"its answer has {', '.join(sorted(arrays)) or 'nothing'} and no '{key}'")
+        found = arrays[key]
+        if found.shape != (self.classes,) or found.dtype != np.int32:
+            raise ValueError(f"its '{key}' is {found.dtype} of shape {found.shape}, must be int32 of {self.classes} classes")
+        return found
 
     def _first_spike(self, potential: NDArray[np.int32]) -> NDArray[np.int32]:
         """When each output neuron spikes: the readout's closed form, which a gated neuron always follows."""
