@@ -1,4 +1,4 @@
-"""Loihi's fixed point in NumPy, written from Lava's documentation of it: what a plan of `_lava_plan` does, step by step.
+"""Loihi's fixed point in NumPy, written from Lava's documentation of it: what a plan of `_lava_plan` does.
 
 Currents of 24 bits wrap, potentials of 24 bits stop at their ends; both hold 6 bits below the unit of weights and vth.
 A synapse takes one step. It knows nothing of TTFS: it is what the plan is checked against where Lava is not installed.
@@ -15,7 +15,10 @@ HALF = 1 << 23
 SHIFT = 6
 
 
-def run(plan: plans.Plan, windows: list[NDArray[np.uint8]]) -> list[tuple[dict[str, NDArray[np.bool_]], NDArray[np.int64]]]:
+Raster = dict[str, NDArray[np.bool_]]
+
+
+def run(plan: plans.Plan, windows: list[NDArray[np.uint8]]) -> list[tuple[Raster, NDArray[np.int64]]]:
     """One window after another, without a pause.
 
     Returns:

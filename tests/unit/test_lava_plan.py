@@ -32,7 +32,7 @@ def planned(network):
     try:
         return _lava_plan.plan(network)
     except ValueError as error:
-        assert "Loihi's" in str(error)
+        assert "Loihi's" in str(error)  # noqa: PT017 (the one way in which a drawn network may not be allowed)
         assume(False)
 
 
@@ -44,9 +44,7 @@ def assert_follows(network, plan, windows):
                 continue
             found = raster[place.population]
             np.testing.assert_array_equal(found.sum(1), 1, err_msg=f"layer {number}: spikes of a neuron")
-            np.testing.assert_array_equal(
-                found.argmax(1) - place.shift, steps.reshape(-1), err_msg=f"layer {number}"
-            )
+            np.testing.assert_array_equal(found.argmax(1) - place.shift, steps.reshape(-1), err_msg=f"layer {number}")
         np.testing.assert_array_equal(potential, expected.potential)
 
 

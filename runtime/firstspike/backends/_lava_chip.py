@@ -30,15 +30,15 @@ class Chip(NamedTuple):
     """Bytes for a core's synapses."""
 
 
-CHIPS = {
+CHIPS: Dict[str, Chip] = {
     "loihi1": Chip("Loihi 1", 128, 1024, 128 << 10),
     "loihi2": Chip("Loihi 2", 128, 8192, 128 << 10),
-}  # type: Dict[str, Chip]
+}
 
 
 def needs(plan: plans.Plan) -> List[Dict[str, Any]]:
     """For each chip: name, cores, chips, neurons and synapses."""
-    groups = {}  # type: Dict[str, int]
+    groups: Dict[str, int] = {}
     for group in plan.synapses:
         groups[group.target] = groups.get(group.target, 0) + len(group.rows)
     sizes = {population.name: population.size for population in plan.populations}

@@ -17,7 +17,7 @@ from typing import Any, Callable, List
 PR_SET_PDEATHSIG = 1
 EXIT_CODE = 70
 _libc = ctypes.CDLL(None)
-_guarded = []  # type: List[int]
+_guarded: List[int] = []
 """Processes that have set up their forks: once is enough, and forks inherit it."""
 
 

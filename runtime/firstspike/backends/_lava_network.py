@@ -6,7 +6,7 @@ firstspike. Both read the same few fields.
 
 import io
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def read(data: bytes) -> Network:
         raise ValueError(
             "its neurons are '%s': on Lava run networks that code values as times, gated or quartz" % head["neuron"]
         )
-    shape = tuple(head["input_shape"])  # type: Any
+    shape: Any = tuple(head["input_shape"])
     start, end, layers = 0, head["input_steps"], []
     for number, entry in enumerate(head["layers"]):
         weights = arrays.get("w%d" % number)
@@ -76,8 +76,8 @@ def read(data: bytes) -> Network:
 
 
 def _layer(entry: Dict[str, Any], shape: Shape, frame: Tuple[int, int, int], weights: Any, bias: Any) -> Layer:
-    numbers = {key: entry[key] for key in ("steps", "ramp", "rounding") if key in entry}
-    pairs = {key: tuple(entry[key]) for key in ("kernel", "stride", "padding") if key in entry}
+    numbers: Dict[str, Any] = {key: entry[key] for key in ("steps", "ramp", "rounding") if key in entry}
+    pairs: Dict[str, Any] = {key: tuple(entry[key]) for key in ("kernel", "stride", "padding") if key in entry}
     if weights is not None:
         weights, bias = weights.astype(np.int64), bias.astype(np.int64)
         if entry["kind"] == "conv":
@@ -85,14 +85,14 @@ def _layer(entry: Dict[str, Any], shape: Shape, frame: Tuple[int, int, int], wei
     return Layer(entry["kind"], shape, frame[0], frame[1], frame[2], weights, bias, **numbers, **pairs)
 
 
-def _shape(entry: Dict[str, Any], weights: Optional[Any], shape: Shape) -> Shape:
+def _shape(entry: Dict[str, Any], weights: Any, shape: Shape) -> Shape:
     channels, height, width = shape
     if entry["kind"] == "flatten":
         return channels * height * width, 1, 1
     if entry["kind"] == "dense":
-        return weights.shape[0], 1, 1  # type: ignore[union-attr]  # a dense layer has weights
+        return weights.shape[0], 1, 1
     if entry["kind"] == "conv":
-        channels, (kh, kw) = weights.shape[0], weights.shape[2:]  # type: ignore[union-attr]  # and so has a convolution
+        channels, (kh, kw) = weights.shape[0], weights.shape[2:]
         height, width = height + 2 * entry["padding"][0], width + 2 * entry["padding"][1]
     else:
         kh, kw = entry["kernel"]

@@ -19,11 +19,11 @@ At step 0 of each inference the neurons are reset (`LIFReset`).
 
 **Pooling.** Its current leaks away at once; the first spike of the patch takes it over its threshold, and then H below.
 
-**Weights.** A Loihi synapse of mixed sign holds an even weight from −256 to 254, times a power of two. So any integer
-from −128 to 127 is 2w · 2⁻¹, and any multiple of 256 from −32768 to 32512 is 2h · 2⁷.
+**Weights.** A Loihi synapse of mixed sign holds an even weight from −256 to 254, times a power of two. So any
+integer from −128 to 127 is 2w · 2⁻¹, and any multiple of 256 from −32768 to 32512 is 2h · 2⁷.
 
-**Potentials of the output.** A spike sets a neuron's potential back, so one more population, `membrane`, gets the output
-layer's input without gate and readout and cannot spike; its potential at the output's `end` is the answer.
+**Potentials of the output.** A spike sets a neuron's potential back, so one more population, `membrane`, gets the
+output layer's input without gate and readout and cannot spike; its potential at the output's `end` is the answer.
 """
 
 from typing import Any, Dict, List, NamedTuple, Tuple
@@ -110,14 +110,16 @@ def plan(network: Network) -> Plan:
     Raises:
         ValueError: it leaves the ranges of Loihi's fixed point; the text names the layer and what to change.
     """
-    populations, synapses, places = [], [], []  # type: Tuple[List[Population], List[Synapses], List[Place]]
-    lines = []  # type: List[int]
+    populations: List[Population] = []
+    synapses: List[Synapses] = []
+    places: List[Place] = []
+    lines: List[int] = []
     source, shift, shape, earliest = INPUT, 0, network.input_shape, 0
     for number, layer in enumerate(network.layers):
         name = "layer %d (%s)" % (number, layer.kind)
         if layer.kind == "maxpool":
             shift += 1
-            populations.append(Population(name, _size(layer.shape), 1, True))
+            populations.append(Population(name, _size(layer.shape), 1, leak=True))
             synapses += _pool(name, layer, source, shape)
             source = name
         elif layer.kind != "flatten":
@@ -125,18 +127,18 @@ def plan(network: Network) -> Plan:
             rows, columns, weights = _wiring(layer, shape)
             sums = _sums(rows, weights, _size(layer.shape))
             bias = np.repeat(layer.bias, _size(layer.shape) // len(layer.bias))
-            ranges = _ranges(layer, sums, bias, earliest, network.neuron == "gated")
+            ranges = _ranges(layer, sums, bias, earliest, gated=network.neuron == "gated")
             gate = _gate(layer, network.neuron, ranges)
             rectifier = _coarse(np.maximum(0, -ranges.bottom))
             silence = _coarse(np.maximum(layer.ramp + rectifier, sums[0] + np.maximum(bias, 0)))
             _check_ranges(name, layer, sums, bias, ranges, gate, silence)
             currents = _currents(layer, sums, bias, gate, rectifier)
-            populations.append(Population(name, _size(layer.shape), layer.threshold - 1, False))
+            populations.append(Population(name, _size(layer.shape), layer.threshold - 1, leak=False))
             synapses.append(Synapses(source, name, rows, columns, 2 * weights, FINE))
             synapses += _control(name, currents, shift, lines) + _silence(name, silence)
             if number == len(network.layers) - 1:
                 read_at = layer.end + shift
-                populations.append(Population(MEMBRANE, _size(layer.shape), MOST_THRESHOLD, False))
+                populations.append(Population(MEMBRANE, _size(layer.shape), MOST_THRESHOLD, leak=False))
                 synapses.append(Synapses(source, MEMBRANE, rows, columns, 2 * weights, FINE))
                 synapses += _control(MEMBRANE, {layer.start: bias}, shift, lines)
             source, earliest = name, ranges.earliest
@@ -189,7 +191,9 @@ def _pool(name: str, layer: Layer, source: str, shape: Tuple[int, int, int]) -> 
     patches = _patches(shape, layer)
     positions, taps = patches.shape
     if 2 * taps >= 32768:
-        raise ValueError("%s: a patch of %d neurons is too large for one synapse to silence: at most 16383" % (name, taps))
+        raise ValueError(
+            "%s: a patch of %d neurons is more than one synapse can silence (16383): use a smaller one" % (name, taps)
+        )
     channel = np.arange(shape[0])[:, None, None]
     columns = (patches[None] + channel * (shape[1] * shape[2])).ravel()
     rows = np.repeat(np.arange(shape[0] * positions), taps)
@@ -207,7 +211,7 @@ def _sums(rows: Any, weights: Any, size: int) -> Tuple[Any, Any]:
     return positive, np.bincount(rows, np.minimum(weights, 0), size).astype(np.int64)
 
 
-def _ranges(layer: Layer, sums: Tuple[Any, Any], bias: Any, earliest_input: int, gated: bool) -> _Ranges:
+def _ranges(layer: Layer, sums: Tuple[Any, Any], bias: Any, earliest_input: int, *, gated: bool) -> _Ranges:
     """As `ttfs.limits`, by neuron: what the potential can be up to `end`, over all inputs."""
 
     def charge(t: int, sums: Any, bias: Any) -> Any:
@@ -233,7 +237,7 @@ def _gate(layer: Layer, neuron: str, ranges: _Ranges) -> Any:
 
 def _currents(layer: Layer, sums: Tuple[Any, Any], bias: Any, gate: Any, rectifier: Any) -> Dict[int, Any]:
     """What control lines add to the current, int64 (neurons,), by the step at which they spike."""
-    currents = {}  # type: Dict[int, Any]
+    currents: Dict[int, Any] = {}
     for step, current in (
         (layer.start, bias - gate),
         (layer.start + 1, gate),
@@ -252,7 +256,7 @@ def _coarse(value: Any) -> Any:
 
 def _control(name: str, currents: Dict[int, Any], shift: int, lines: List[int]) -> List[Synapses]:
     """Synapses that add these currents; a line is added to `lines` for each, with the step of its spike."""
-    parts = {FINE: [], COARSE: []}  # type: Dict[int, List[Tuple[Any, Any, Any]]]
+    parts: Dict[int, List[Tuple[Any, Any, Any]]] = {FINE: [], COARSE: []}
     for step, current in sorted(currents.items()):
         coarse = (current + 128) // COARSE_UNIT
         fine = current - coarse * COARSE_UNIT
@@ -264,11 +268,12 @@ def _control(name: str, currents: Dict[int, Any], shift: int, lines: List[int]) 
                     parts[exponent].append((rows, np.full(len(rows), len(lines)), 2 * part[rows]))
             lines.append(step + shift)
             coarse, fine = coarse - now, np.zeros_like(fine)
-    return [
-        Synapses(CONTROL, name, *(np.concatenate(arrays) for arrays in zip(*found)), exponent=exponent)
-        for exponent, found in parts.items()
-        if found
-    ]
+    groups = []
+    for exponent, found in parts.items():
+        if found:
+            rows, columns, weights = (np.concatenate(arrays) for arrays in zip(*found))
+            groups.append(Synapses(CONTROL, name, rows, columns, weights, exponent))
+    return groups
 
 
 def _silence(name: str, silence: Any) -> List[Synapses]:
@@ -305,6 +310,6 @@ def _check_ranges(
     most = int(np.maximum(sums[0] + np.maximum(bias, 0) + gate, silence).max())
     if min(lowest, least) <= -LIMIT or max(highest, most) >= LIMIT:
         raise ValueError(
-            "%s: its potential can reach %d to %d and its current %d to %d, of which Loihi's 24 bits hold less than %d: "
-            "use smaller weights, fewer inputs or fewer steps" % (name, lowest, highest, least, most, LIMIT)
+            "%s: its potential can reach %d to %d and its current %d to %d, and Loihi's 24 bits hold less than "
+            "%d: use smaller weights, fewer inputs or fewer steps" % (name, lowest, highest, least, most, LIMIT)
         )

@@ -35,10 +35,10 @@ class Running:
         self._plan, self._places, self._lava = plan, places, lava
         self._closing = False
         self._injector = lava.Injector(shape=(plan.input_size,), buffer_size=plan.period + 1)
-        outs = {plans.INPUT: self._injector.out_port}  # type: Dict[str, Any]
+        outs: Dict[str, Any] = {plans.INPUT: self._injector.out_port}
         control = lava.RingBuffer(data=plan.control.astype(np.int32))
         outs[plans.CONTROL] = control.s_out
-        neurons = {}  # type: Dict[str, Any]
+        neurons: Dict[str, Any] = {}
         for population in plan.populations:
             neurons[population.name] = lava.neurons(population, plan.period)
             outs[population.name] = neurons[population.name].s_out
@@ -54,7 +54,8 @@ class Running:
         self._root = control
         self._root.create_runtime(run_cfg=lava.config(hardware))
         logging.getLogger().handlers.clear()  # each Process has added one
-        self._actors = list(self._root.runtime._messaging_infrastructure.actors)
+        # Lava has no public way to its processes.
+        self._actors = list(self._root.runtime._messaging_infrastructure.actors)  # noqa: SLF001 (see above)
         guard.watch(self._actors, lambda: self._closing)
 
     @property

@@ -1,6 +1,7 @@
 """`[backend.lava]`: TTFS networks as LIF neurons in Loihi's fixed point, on Lava: its simulation, or Loihi itself.
 
-The simulation is there to check networks against, equal to the emulator in every spike; it is thousands of times slower.
+The simulation is there to check networks against: equal to the emulator in every spike, and tens of thousands of times
+slower.
 """
 
 import importlib.util
@@ -23,10 +24,15 @@ ENVIRONMENT = {
 TRIED = "on Lava's simulation in Loihi's fixed point; never on a Loihi chip, as none was at hand"
 OPTIONS = {
     "hardware": Option(
-        "sim", "Lava's simulation, or a chip, which needs Intel's extension of Lava", choices=("sim", "loihi1", "loihi2")
+        "sim",
+        "Lava's simulation, or a chip, which needs Intel's extension of Lava",
+        choices=("sim", "loihi1", "loihi2"),
     ),
     "chips": Option(1, "chips that a network may take", low=1, high=10000),
-    "trace": Option(False, "whether an answer holds the spikes of all layers (firstspike verify)"),
+    "trace": Option(
+        False,  # noqa: FBT003 (its default)
+        "whether an answer holds the spikes of all layers (firstspike verify)",
+    ),
 }
 MOST_SYNAPSES = 50_000_000
 """Of a simulation: each takes about 50 bytes while it is built."""
@@ -75,7 +81,7 @@ def _check_device(hardware: str) -> None:
     if sys.version_info[:2] != (3, 10):
         raise AbsentError(
             "lava-nc %s runs on Python 3.10 alone, and this is %d.%d" % (_lava_run.VERSION, *sys.version_info[:2]),
-            "install Python 3.10 (uv python install 3.10, or pyenv install 3.10), then: firstspike workers install lava",
+            "install Python 3.10 (uv python install 3.10 or pyenv install 3.10), then: firstspike workers install lava",
         )
     _lava_run.check_installed()
     if hardware != "sim" and importlib.util.find_spec(EXTENSION) is None:

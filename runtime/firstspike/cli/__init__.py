@@ -26,6 +26,7 @@ from firstspike.cli import (
     schemas,
     simulate,
     sweep,
+    verify,
     watch,
     workers,
 )
@@ -35,7 +36,7 @@ from firstspike.errors import FirstspikeError
 log = logging.getLogger(__name__)
 
 COMMANDS = (
-    run, replay, evaluate, watch, info, convert, dense, inspect, sweep, bench, check, doctor, workers, simulate,
+    run, replay, evaluate, watch, info, convert, dense, inspect, sweep, bench, verify, check, doctor, workers, simulate,
     schemas,
 )  # fmt: skip
 

@@ -141,7 +141,7 @@ class Answers:
             raise ValueError(f"its answer has {', '.join(sorted(arrays)) or 'nothing'} and no '{key}'")
         found = arrays[key]
         if found.shape != (self.classes,) or found.dtype != np.int32:
-            raise ValueError(f"its '{key}' is {found.dtype} of shape {found.shape}, must be int32 of {self.classes} classes")
+            raise ValueError(f"its '{key}' is {found.dtype} of shape {found.shape}, must be int32 of {self.classes}")
         return found
 
     def _first_spike(self, potential: NDArray[np.int32]) -> NDArray[np.int32]:
