@@ -59,7 +59,7 @@ def living(pids):
 
 
 def segments():
-    return set(os.listdir("/dev/shm"))
+    return {entry.name for entry in Path("/dev/shm").iterdir()}  # noqa: S108 (the kernel's place for shared memory)
 
 
 @pytest.fixture
@@ -122,9 +122,9 @@ def test_an_exception_in_a_neurons_model_fails_the_window_and_leaves_nothing(tmp
         for _ in range(rounds):
             pid = ready(supervisor)
             others = children(pid)
-            with pytest.raises(WorkerError, match="told to fail|Lava"):
-                for number in range(10):
-                    answers(supervisor, number)
+            answers(supervisor)
+            with pytest.raises(WorkerError, match=r"Lava|[Ee]xception"):  # whichever is quicker to tell
+                answers(supervisor)
             until(lambda others=others: not living(others), 60)
             ready(supervisor, but=pid)
     finally:

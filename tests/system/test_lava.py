@@ -94,7 +94,8 @@ def mnist(count):
     images = DATA / "mnist" / "t10k-images-idx3-ubyte.gz"
     if not images.exists():
         pytest.skip(f"{images} is not there")
-    pixels = np.frombuffer(gzip.open(images).read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    with gzip.open(images) as file:
+        pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
     return pixels[:: len(pixels) // count][:count].astype(np.float32) / 255
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from typing import Any, Dict, List, NamedTuple
 
 import numpy as np
@@ -27,9 +28,10 @@ class Running:
         plan: what to build.
         places: whose spikes are read out.
         hardware: `sim`, `loihi1` or `loihi2`.
+        profile_windows: after so many windows, what Lava's profiler measured is written to standard error; 0: never.
     """
 
-    def __init__(self, plan: plans.Plan, places: List[plans.Place], hardware: str) -> None:
+    def __init__(self, plan: plans.Plan, places: List[plans.Place], hardware: str, profile_windows: int = 0) -> None:
         guard.guard_forks()
         lava = _Lava()
         self._plan, self._places, self._lava = plan, places, lava
@@ -42,9 +44,7 @@ class Running:
         for population in plan.populations:
             neurons[population.name] = lava.neurons(population, plan.period)
             outs[population.name] = neurons[population.name].s_out
-        self._kept = [control] + [
-            lava.connect(group, outs[group.source], neurons[group.target].a_in) for group in plan.synapses
-        ]
+        synapses = [lava.connect(group, outs[group.source], neurons[group.target].a_in) for group in plan.synapses]
         self._extractors = []
         for place in places:
             extractor = lava.Extractor(shape=outs[place.population].shape, buffer_size=plan.period + 1)
@@ -52,7 +52,11 @@ class Running:
             self._extractors.append(extractor)
         self._membrane = neurons[plans.MEMBRANE]
         self._root = control
-        self._root.create_runtime(run_cfg=lava.config(hardware))
+        # Those that nothing connects are not run, and need no model.
+        processes = [self._injector, control, *neurons.values(), *synapses, *self._extractors]
+        config = lava.config(hardware, processes)
+        self._meter = _Meter(config, profile_windows, plan.period) if profile_windows else None
+        self._root.create_runtime(run_cfg=config)
         logging.getLogger().handlers.clear()  # each Process has added one
         # Lava has no public way to its processes.
         self._actors = list(self._root.runtime._messaging_infrastructure.actors)  # noqa: SLF001 (see above)
@@ -80,6 +84,8 @@ class Running:
         # Loihi's potentials have 6 bits below the unit of weights.
         potential = self._membrane.v.get().astype(np.int64) >> 6
         self._root.run(steps(num_steps=plan.period - plan.read_at - 1))
+        if self._meter is not None:
+            self._meter.note_window()
         return Answer([self._spikes(*pair) for pair in zip(self._places, self._extractors)], potential)
 
     def _spikes(self, place: plans.Place, extractor: Any) -> Any:
@@ -100,6 +106,31 @@ class Running:
             actor.kill()
 
 
+class _Meter:
+    """Lava's profiler of a chip's energy, through its public interface. Never run here, as no chip was at hand.
+
+    Args:
+        config: of a run on hardware; Lava has no profiler for its simulation.
+        windows: how many are measured together.
+        period: steps of each.
+    """
+
+    def __init__(self, config: Any, windows: int, period: int) -> None:
+        from lava.utils.profiler import Profiler
+
+        self._left = windows
+        self._profiler = Profiler.init(config)
+        self._profiler.execution_time_probe(num_steps=windows * period)
+        self._profiler.energy_probe(num_steps=windows * period)
+
+    def note_window(self) -> None:
+        """One more has run. The board's power is what is measured: a dynamic part may come out negative."""
+        self._left -= 1
+        if self._left == 0:
+            for name in ("power_breakdown", "energy_breakdown"):
+                sys.stderr.write("Lava's profiler, %s: %s\n" % (name, getattr(self._profiler, name)()))
+
+
 class _Lava:
     """The parts of Lava that are used, imported when they are."""
 
@@ -110,18 +141,23 @@ class _Lava:
         from lava.magma.runtime.message_infrastructure import multiprocessing
         from lava.proc.io.extractor import Extractor, PyLoihiExtractorModel
         from lava.proc.io.injector import Injector, PyLoihiInjectorModel
-        from lava.proc.io.source import RingBuffer
+        from lava.proc.io.source import PySendModelFixed, RingBuffer
+        from lava.proc.lif.models import PyLifResetModelBitAcc
         from lava.proc.lif.process import LIFReset
+        from lava.proc.sparse.models import PySparseModelBitAcc
         from lava.proc.sparse.process import Sparse
         from lava.utils.weightutils import SignMode
         from scipy.sparse import csr_matrix
 
-        multiprocessing.SharedMemoryManager = guard.Segments
+        self._multiprocessing = multiprocessing
         self.RunSteps, self.Injector, self.Extractor, self.RingBuffer = RunSteps, Injector, Extractor, RingBuffer
         self._configs, self._lif, self._sparse, self._csr = run_configs, LIFReset, Sparse, csr_matrix
         self._mixed = SignMode.MIXED
         # Both have a floating-point model alone, and a run in fixed point would find none.
-        self._models = {Injector: PyLoihiInjectorModel, Extractor: PyLoihiExtractorModel}
+        self._ends = {Injector: PyLoihiInjectorModel, Extractor: PyLoihiExtractorModel}
+        self._models = {
+            **self._ends, RingBuffer: PySendModelFixed, LIFReset: PyLifResetModelBitAcc, Sparse: PySparseModelBitAcc,
+        }  # fmt: skip
 
     def neurons(self, population: plans.Population, period: int) -> Any:
         """LIF neurons that are reset at the first step of each inference. Lava counts steps from 1."""
@@ -141,12 +177,18 @@ class _Lava:
         made.a_out.connect(target)
         return made
 
-    def config(self, hardware: str) -> Any:
-        """How it is to run."""
-        names = {"sim": "Loihi2SimCfg", "loihi1": "Loihi1HwCfg", "loihi2": "Loihi2HwCfg"}
-        return getattr(self._configs, names[hardware])(
-            select_tag="fixed_pt", exception_proc_model_map=dict(self._models)
-        )
+    def config(self, hardware: str, processes: List[Any]) -> Any:
+        """How it is to run.
+
+        In the simulation each of the processes is told its model: for those that are not, Lava executes every file
+        beside theirs, each time, which is half of the time that it takes to start.
+        """
+        if hardware == "sim":
+            self._multiprocessing.SharedMemoryManager = guard.Segments
+            chosen = {process: self._models[type(process)] for process in processes}
+            return self._configs.Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=chosen)
+        config = {"loihi1": self._configs.Loihi1HwCfg, "loihi2": self._configs.Loihi2HwCfg}[hardware]
+        return config(select_tag="fixed_pt", exception_proc_model_map=dict(self._ends))
 
 
 def check_installed() -> None:

@@ -29,6 +29,9 @@ OPTIONS = {
         choices=("sim", "loihi1", "loihi2"),
     ),
     "chips": Option(1, "chips that a network may take", low=1, high=10000),
+    "profile_windows": Option(
+        0, "on a chip: after so many windows log the energy that Lava's profiler measured; 0: never", low=0, high=100000
+    ),
     "trace": Option(
         False,  # noqa: FBT003 (its default)
         "whether an answer holds the spikes of all layers (firstspike verify)",
@@ -107,7 +110,10 @@ class Driver:
         places = self._plan.places if self._trace else self._plan.places[-1:]
         # Flatten shares the neurons of the layer before: read out once.
         self._read = list({place.population: place for place in places}.values())
-        self._running = _lava_run.Running(self._plan, self._read, options["hardware"])
+        hardware = options["hardware"]
+        self._running = _lava_run.Running(
+            self._plan, self._read, hardware, options["profile_windows"] if hardware != "sim" else 0
+        )
         names = {"sim": "Lava's simulation of Loihi", "loihi1": "Loihi 1", "loihi2": "Loihi 2"}
         self.about = {
             "device": options["hardware"],
