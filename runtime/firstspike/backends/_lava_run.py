@@ -57,6 +57,8 @@ class Running:
         config = lava.config(hardware, processes)
         self._meter = _Meter(config, profile_windows, plan.period) if profile_windows else None
         self._root.create_runtime(run_cfg=config)
+        # A Process that is collected stops the runtime, and waits without end for what may have been killed.
+        self._root.runtime.stop = lambda: None
         logging.getLogger().handlers.clear()  # each Process has added one
         # Lava has no public way to its processes.
         self._actors = list(self._root.runtime._messaging_infrastructure.actors)  # noqa: SLF001 (see above)
