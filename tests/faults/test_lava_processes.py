@@ -113,6 +113,23 @@ def test_a_process_that_dies_during_a_window_fails_it_at_once(supervisor, rounds
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
+def test_a_process_that_hangs_has_the_worker_killed_after_hang_s(tmp_path, rounds):
+    load = lavas.load_of(NET, tmp_path / "network.npz")
+    supervisor = Supervisor("lava", lavas.program(), load, replace(LIMITS, hang_s=0.6))
+    try:
+        for number in range(rounds):
+            pid = ready(supervisor)
+            others = children(pid)
+            os.kill(max(others), signal.SIGSTOP)
+            with pytest.raises(WorkerError, match="no answer within"):
+                supervisor.infer(lavas.window(NET, number), time.monotonic() + 0.1)
+            until(lambda others=others, pid=pid: not living([pid, *others]), 60)
+            ready(supervisor, but=pid)
+    finally:
+        supervisor.close()
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
 def test_an_exception_in_a_neurons_model_fails_the_window_and_leaves_nothing(tmp_path, rounds):
     before = segments()
     sound = lavas.program()

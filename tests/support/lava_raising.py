@@ -12,7 +12,7 @@ class Driver(lava.Driver):
         run = PyLifResetModelBitAcc.run_spk
 
         def run_spk(self):
-            if self.time_step == 60:
+            if self.time_step == self.reset_interval + 5:
                 raise ArithmeticError("told to fail")
             run(self)
 
