@@ -85,6 +85,8 @@ def _show_changes(health: Health, told: dict[str, str]) -> None:
     for backend in health.backends:
         # From ready to busy and back it goes with every window.
         state = "ready" if backend.state == "busy" else backend.state
+        if backend.pid is not None and state == "ready":
+            state = f"ready (pid {backend.pid})"
         now[f"back end {backend.name}"] = ": ".join(part for part in (state, backend.reason, backend.fix) if part)
     for subject, text in now.items():
         # That all is well is news only after it was not.
