@@ -159,7 +159,8 @@ def test_one_daemon_survives_200_deaths_of_its_worker_without_growing(daemon):
     watch.until_answered_by("null")
     after = footprint(child.pid)
     print(
-        f"descriptors, threads, zombies, MiB: {before} after 20 deaths, {after} after 200; unanswered: {len(unanswered)}"
+        f"descriptors, threads, zombies, MiB: {before} after 20 deaths, {after} after 200; "
+        f"windows without an answer: {len(unanswered)}"
     )
     assert child.poll() is None
     assert after[0] <= before[0] + 2
