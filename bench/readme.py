@@ -99,8 +99,8 @@ hands, over ipc:
 
 {markdown(table(log, "| µs, "))}
 
-A worker adds a round trip over a socketpair to its SDK's own time (processors that sleep between windows wake up slowly,
-whoever wakes them):
+A worker adds a round trip over a socketpair to its SDK's own time (processors that sleep between windows wake up
+slowly, whoever wakes them):
 
 {markdown(table(log, "| µs a round trip"))}
 
