@@ -39,12 +39,11 @@ def main(net, source, target):
     samples, steps = frames.shape[:2]
     # Input of step t (from 1) reaches the first neurons at t + 1, when they must have been reset.
     network = netx.hdf5.Network(net, reset_interval=steps, reset_offset=1)
-    # netx counts (x, y, channel).
-    stream = frames.reshape(-1, *frames.shape[2:]).transpose(3, 2, 1, 0)
+    stream = frames.reshape(-1, *frames.shape[2:]).transpose(3, 2, 1, 0)  # netx counts (x, y, channel)
+    if len(network.inp.shape) == 1:  # dense layers, in C order
+        stream = frames.reshape(samples * steps, -1).T
     pad = np.zeros((*stream.shape[:-1], len(network.layers) + 1), stream.dtype)
     stream = np.concatenate([stream, pad], -1).astype(int)
-    if len(network.inp.shape) == 1:
-        stream = stream.reshape(-1, stream.shape[-1])
     driver = Source(data=stream)
     driver.s_out.connect(network.inp)
     sinks = []

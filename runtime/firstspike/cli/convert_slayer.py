@@ -18,8 +18,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "convert-slayer",
         help="turn a network of SLAYER's (HDF5) into ours",
         description="Read a network of CUBA LIF neurons that lava-dl's SLAYER exported (HDF5, what netx reads), check "
-        "it against Loihi's limits, and write it as NumPy archive for the emulator. Layers: conv, pool, flatten, dense. "
-        "What cannot be run as trained is refused by name. Needs h5py (pip install 'firstspike[hybrid]').",
+        "it against Loihi's limits, and write it as NumPy archive for the emulator. Layers: conv, pool, flatten, "
+        "dense. What cannot be run as trained is refused by name. Needs h5py (pip install 'firstspike[hybrid]').",
     )
     command.add_argument("network", type=Path, metavar="NET.net", help="the file that SLAYER's export_hdf5 wrote")
     command.add_argument("--out", type=Path, metavar="FILE.npz", help="where to write it; default: beside it, as .npz")
