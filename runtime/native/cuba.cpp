@@ -148,7 +148,7 @@ struct Reach {
   }
 };
 
-INLINE void add_run(int32_t *to, const int16_t *w, int n) {
+INLINE void add_run(int32_t *__restrict to, const int16_t *__restrict w, int n) {
   for (int i = 0; i < n; ++i) to[i] += w[i];
 }
 
@@ -187,20 +187,25 @@ INLINE int32_t decayed(int32_t value, int32_t kept) {
   return value < 0 ? -left : left;
 }
 
-// One step of n neurons side by side; returns how many currents wrapped, and adds to `any` whether one fired.
-INLINE int32_t update(int n, int32_t *input, int32_t *current, int32_t *voltage, const int32_t *bias, uint8_t *fired,
-                      int32_t keep_u, int32_t keep_v, int32_t threshold, int32_t &any) {
+// One step of n neurons side by side; returns how many currents wrapped, and adds to `any` how many fired.
+template <bool kBiased>
+INLINE int32_t update(int n, int32_t *__restrict input, int32_t *__restrict current, int32_t *__restrict voltage,
+                      const int32_t *__restrict bias, uint8_t *__restrict fired, int32_t keep_u, int32_t keep_v,
+                      int32_t threshold, int32_t &any) {
   int32_t wraps = 0, spikes = 0;
   for (int i = 0; i < n; ++i) {
     int32_t u = decayed(current[i], keep_u) + input[i] * 64;
-    const int32_t above = u > kLimit, below = u <= -kLimit;
+    const int32_t above = u > kLimit ? 1 : 0, below = u <= -kLimit ? 1 : 0;
     u += (below - above) * 2 * kLimit;
     wraps += above + below;
-    int32_t v = decayed(voltage[i], keep_v) + u + (bias != nullptr ? bias[i] : 0);
-    v = std::min(std::max(v, 1 - kLimit), kLimit - 1);
-    const int32_t fires = v > threshold;
+    int32_t v = decayed(voltage[i], keep_v) + u + (kBiased ? bias[i] : 0);
+    v = v < 1 - kLimit ? 1 - kLimit : v;
+    v = v > kLimit - 1 ? kLimit - 1 : v;
+    const int32_t fires = v > threshold ? 1 : 0;
     spikes += fires;
-    input[i] = 0, current[i] = u, voltage[i] = fires ? 0 : v;
+    input[i] = 0;
+    current[i] = u;
+    voltage[i] = fires ? 0 : v;
     fired[i] = static_cast<uint8_t>(fires);
   }
   any += spikes;
@@ -255,10 +260,12 @@ WIDE int64_t step(Layer &layer, const std::vector<int32_t> &incoming, int t) {
     const int64_t at = place * outs;
     const int n = static_cast<int>((end - place) * outs);
     int32_t any = 0;
-    wraps += update(n, layer.input.data() + at, layer.current.data() + at, layer.voltage.data() + at, bias,
-                    layer.fired.data() + at, keep_u, keep_v, threshold, any);
+    int32_t *input = layer.input.data() + at, *current = layer.current.data() + at, *voltage = layer.voltage.data() + at;
+    uint8_t *fired = layer.fired.data() + at;
+    wraps += bias != nullptr ? update<true>(n, input, current, voltage, bias, fired, keep_u, keep_v, threshold, any)
+                             : update<false>(n, input, current, voltage, bias, fired, keep_u, keep_v, threshold, any);
     if (any != 0)
-      each_set(layer.fired.data() + at, n, [&](int64_t i) { layer.spikes.push_back(static_cast<int32_t>(at + i)); });
+      each_set(fired, n, [&](int64_t i) { layer.spikes.push_back(static_cast<int32_t>(at + i)); });
     place = end - 1;
   }
   return wraps;
