@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 import firstspike
 from firstspike.errors import UnavailableError
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 """Equal to `fs_abi_version()` in runtime/native/version.cpp; raised together whenever a signature changes."""
 
 
 OVERRIDE = "FIRSTSPIKE_LIBRARY"
 """Environment variable that names another build of the library, such as one under sanitizers."""
 
-_SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
+_SIGNATURES: dict[str, tuple[type | None, list[Any]]] = {
     "fs_encoder_new": (c_void_p, [c_int] * 8 + [c_void_p] * 2),
     "fs_encoder_free": (None, [c_void_p]),
     "fs_encoder_kernels": (c_int, [c_void_p, c_int]),
@@ -45,6 +45,9 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "fs_rate_new": (c_void_p, [c_int] * 5 + [c_void_p, c_int, c_void_p, c_int]),
     "fs_rate_free": (None, [c_void_p]),
     "fs_rate_run": (c_int, [c_void_p] * 5),
+    "fs_cuba_new": (c_void_p, [c_int] * 3 + [c_void_p, c_int, c_void_p, c_int]),
+    "fs_cuba_free": (None, [c_void_p]),
+    "fs_cuba_run": (c_int, [c_void_p] * 2 + [c_int] + [c_void_p] * 4),
 }
 """Results and arguments of what runtime/native/firstspike.h declares."""
 
