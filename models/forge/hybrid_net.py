@@ -1,20 +1,19 @@
 """One network for ANN, SNN and the hybrids between them: its first `spiking` convolutions are CUBA LIF over 16 steps.
 
-After the last spiking layer each neuron's spikes are counted over `interval` steps; the 16/interval count frames go side
-by side, as channels, into the layers that are left, which are an ANN. `spiking = 0` counts the input's own frames.
+After the last spiking layer each neuron's spikes are counted over `interval` steps; the 16/interval count frames go
+side by side, as channels, into the layers that are left, which are an ANN. `spiking = 0` counts the input's own frames.
 `spiking = 5` is an SNN to the end: the output neurons' spikes over all 16 steps are the answer.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.forge.hybrid_lif import UNIT, cuba, integers
+from models.forge.hybrid_lif import cuba, integers
 from models.forge.hybrid_store import SIDE, STEPS
 
 CHANNELS = (8, 16, 32, 48)

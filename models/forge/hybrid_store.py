@@ -1,4 +1,4 @@
-"""Binary event frames of the recordings of models/dvs128-objects, for the spiking and hybrid networks. No torch in here.
+"""Binary event frames of the recordings of models/dvs128-objects, for spiking and hybrid networks. No torch in here.
 
 A sample is 16 bins of 10 ms; a frame holds 1 where a pixel had at least one event of that polarity in that bin.
 """
@@ -63,9 +63,7 @@ def windows(store: data.Store, parts: Sequence[data.Part]) -> Sample:
     begin = np.concatenate(begins)
     row, at = data.gather(*store.spans([parts[i] for i in index], begin, begin + WINDOW_US))
     place, late = store.place[at], (store.key[at] & 0xFFFFFFFF) - begin[row]
-    frames = binary(
-        len(index), row, late // BIN_US, (place >> 14).astype(np.int64), place & 127, (place >> 7) & 127
-    )
+    frames = binary(len(index), row, late // BIN_US, (place >> 14).astype(np.int64), place & 127, (place >> 7) & 127)
     return Sample(frames, np.array([part.label for part in parts], np.int64)[index], index)
 
 
@@ -90,7 +88,7 @@ def draw(
     kept = rng.random(len(row), dtype=np.float32) >= dropped[row] + less[place & (data.SENSOR**2 - 1)]
     row, place, step = row[kept], place[kept], step[kept]
     (row, on, x, y), left = data.moved(row, place, size, rng, augment)
-    added = data.extra(size, rng, augment)
+    added = data.additions(size, rng, augment)
     step = np.concatenate([step[left], rng.integers(0, STEPS, len(added[0]))])
     row, on, x, y = (np.concatenate(pair) for pair in zip((row, on, x, y), added, strict=True))
     return Sample(binary(size, row, step, on, x, y), labels[chosen], chosen)

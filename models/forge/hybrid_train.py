@@ -60,7 +60,9 @@ def run(split: Split, store: data.Store, recipe: Recipe, seed: int = SEED) -> Hy
         if (number + 1) % 50 == 0:
             busy = " ".join(f"{rate.item():.0f}" for rate in net.rates)
             spent = time.monotonic() - began
-            print(f"{split.name}: {number + 1} loss {smooth:.3f} spikes {busy} {spent:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{split.name}: {number + 1} loss {smooth:.3f} spikes {busy} {spent:.0f} s", file=sys.stderr, flush=True
+            )
     return mean.eval()
 
 

@@ -193,7 +193,7 @@ def draw(
     kept = rng.random(len(row), dtype=np.float32) >= dropped[row] + less[place & (SENSOR * SENSOR - 1)]
     row, place = row[kept], place[kept]
     (row, on, x, y), _ = moved(row, place, size, rng, augment)
-    added = extra(size, rng, augment)
+    added = additions(size, rng, augment)
     row, on, x, y = (np.concatenate(pair) for pair in zip((row, on, x, y), added, strict=True))
     return image(size, row, on, (y // 2) * SIDE + x // 2), labels[chosen]
 
@@ -205,8 +205,9 @@ _Columns = tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64], NDArray
 def moved(
     row: NDArray[np.intp], place: NDArray[np.int32], size: int, rng: np.random.Generator, augment: Augment
 ) -> tuple[_Columns, NDArray[np.bool_]]:
-    """Each window's events under its own affine map, and which of those given are left: some leave the field or are
-    erased.
+    """Each window's events under its own affine map, and which of those given are left.
+
+    Those that leave the field or are erased are gone.
     """
     moved = (rng.random(size) < augment.chance).astype(float)
     turn = rng.uniform(-augment.turn, augment.turn, size) * moved
@@ -241,7 +242,7 @@ def moved(
     return (row[kept], on[kept], x[kept], y[kept]), kept
 
 
-def extra(size: int, rng: np.random.Generator, augment: Augment) -> _Columns:
+def additions(size: int, rng: np.random.Generator, augment: Augment) -> _Columns:
     """Noise: single events, more of one polarity than of the other, and hot pixels."""
     single = rng.poisson(rng.random(size) * augment.noise * (rng.random(size) < 0.5))
     row = np.repeat(np.arange(size), single)
