@@ -1,14 +1,15 @@
 """CUBA LIF neurons of Loihi in torch, in whole numbers, trainable: what lava-dl's SLAYER calls `neuron.cuba`.
 
 lava-dl 0.6.0 is for Python 3.10 and older, and so cannot be installed beside the forge's torch; this is the same
-neuron, written from its equations. A step, all in integers, truncating towards zero, with potentials in units of 1/64 of a weight's:
+neuron, written from its equations. A step, all in integers, truncating towards zero, with potentials in units of 1/64
+of a weight's:
 
     u ← trunc(u·(4096 − current_decay) / 4096) + 64·Σ w·s
     v ← trunc(v·(4096 − voltage_decay) / 4096) + u
     spike if v > 64·threshold, and then v ← 0
 
-Both decays here are multiples of 256, so that float32 computes them exactly as long as |u| and |v| stay below 2²⁰:
-`whole` checks it.
+Both decays here are multiples of 256, so that float32 computes them exactly as long as |u| and |v| stay below 2²⁰;
+`hybrid_write` checks on real windows that the daemon's emulator, which computes in integers, gives the same spikes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Encoding for spiking fronts: a window of events becomes binary frames, one a step.
 
 A frame is 1 where a pixel had at least one event in its part of the window: step ⌊T·(t − t_start) / (t_end − t_start)⌋.
-A timestamp outside the window counts as the nearest one within. The sensor's field maps onto the model's as in `encode`.
+A timestamp outside the window counts as the nearest one within. The sensor's field maps onto the model's as in
+`encode`.
 """
 
 from __future__ import annotations
