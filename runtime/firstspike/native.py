@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import firstspike
 from firstspike.errors import UnavailableError
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 """Equal to `fs_abi_version()` in runtime/native/version.cpp; raised together whenever a signature changes."""
 
 
@@ -45,6 +45,9 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "fs_rate_new": (c_void_p, [c_int] * 5 + [c_void_p, c_int, c_void_p, c_int]),
     "fs_rate_free": (None, [c_void_p]),
     "fs_rate_run": (c_int, [c_void_p] * 5),
+    "fs_cuba_new": (c_void_p, [c_int] * 3 + [c_void_p, c_int, c_void_p, c_int]),
+    "fs_cuba_free": (None, [c_void_p]),
+    "fs_cuba_run": (c_int, [c_void_p] * 2 + [c_int] + [c_void_p] * 4),
 }
 """Results and arguments of what runtime/native/firstspike.h declares."""
 

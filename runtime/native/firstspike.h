@@ -117,6 +117,33 @@ FS_API void fs_rate_free(fs_rate *network);
  * input_steps: FS_REFUSED, and nothing is written. */
 FS_API int fs_rate_run(fs_rate *network, const uint8_t *times, int32_t *potential, int32_t *first_spike, int32_t *counts);
 
+/* ---- CUBA LIF networks: runtime/firstspike/cuba/definition.py says what they compute. --------------------------- */
+
+typedef struct fs_cuba fs_cuba;
+
+enum { FS_CUBA_CONV = 0, FS_CUBA_POOL = 1, FS_CUBA_FLATTEN = 2 };
+
+/* One layer; what its kind does not have is not read. A dense layer is a convolution whose kernel is 1×1 on an input of
+ * one place. Weights (outputs, channels, kernel_y, kernel_x), (kernel_y, kernel_x) for a pool, biases and delays (one for each
+ * output; delay may be NULL) are copied. */
+typedef struct {
+  int32_t kind, outputs, kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x;
+  int32_t current_decay, voltage_decay, threshold;
+  const int16_t *weights;
+  const int16_t *bias;
+  const uint8_t *delay;
+} fs_cuba_layer;
+
+/* NULL: refused, and `error` (room bytes, 1 or more) says why. One network serves one thread at a time. */
+FS_API fs_cuba *fs_cuba_new(int channels, int height, int width, const fs_cuba_layer *layers, int n, char *error, int room);
+FS_API void fs_cuba_free(fs_cuba *network);
+
+/* frames: steps frames of (channels, height, width), 0 or 1. spikes: the last layer's, in the same form. counts: spikes
+ * of each layer. wraps: one, how often a current left 24 bits. trace: NULL, or room for every layer's spikes, layer after
+ * layer. FS_REFUSED: a value above 1, or too many steps; what was written then means nothing. Allocates nothing. */
+FS_API int fs_cuba_run(fs_cuba *network, const uint8_t *frames, int steps, uint8_t *spikes, int64_t *counts, int64_t *wraps,
+                       uint8_t *trace);
+
 #ifdef __cplusplus
 }
 #endif

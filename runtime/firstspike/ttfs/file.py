@@ -8,11 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
-import struct
-import zipfile
-import zlib
-from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,15 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from firstspike.errors import BundleError, NoInputError
+from firstspike import archive
+from firstspike.errors import BundleError
 from firstspike.ttfs.limits import MAX_LAYERS, MAX_WEIGHTS, check
 from firstspike.ttfs.network import Conv, Dense, Flatten, Layer, MaxPool, Network, Readout
 
-MAX_HEAD_BYTES = 1 << 20
 MAX_FILE_BYTES = 2 * MAX_WEIGHTS
-_NPY = re.compile(
-    rb"\x93NUMPY\x01\x00(..)\{'descr': '([^']+)', 'fortran_order': False, 'shape': \(([0-9, ]*)\), \} *\n", re.DOTALL
-)
 
 
 class _Strict(BaseModel):
@@ -113,47 +105,18 @@ def load(path: Path) -> Network:
         NoInputError: the file is not there or cannot be read.
         BundleError: it is not a network's file, or the network is not allowed; the text names file and layer.
     """
+    raw = archive.read(path, MAX_FILE_BYTES)
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise NoInputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    try:
-        return _parse(_members(raw))
+        return _parse(archive.members(raw, most_bytes=MAX_FILE_BYTES, most_arrays=2 * MAX_LAYERS + 1))
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
 
 
-def _members(raw: bytes) -> dict[str, bytes]:
-    """Names (without .npy) and contents of the archive, never more than `MAX_FILE_BYTES` in all."""
-    if len(raw) > MAX_FILE_BYTES:
-        raise BundleError(f"larger than {MAX_FILE_BYTES} bytes: not a network's file")
-    try:
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            infos = archive.infolist()
-            if len(infos) > 2 * MAX_LAYERS + 1 or sum(info.file_size for info in infos) > MAX_FILE_BYTES:
-                raise BundleError(
-                    f"holds more than {2 * MAX_LAYERS + 1} arrays or {MAX_FILE_BYTES} bytes: not a network"
-                )
-            if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in infos):
-                raise BundleError("is compressed in a way that NumPy does not write: build the bundle again")
-            # A member cannot give more bytes than its entry states: zipfile stops there and compares the checksum.
-            return {info.filename.removesuffix(".npy"): archive.read(info) for info in infos}
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError,
-            OverflowError, OSError) as error:  # fmt: skip
-        raise BundleError(f"not a NumPy archive (.npz), or damaged ({error}): build the bundle again") from None
-
-
 def _parse(members: dict[str, bytes]) -> Network:
-    raw = members.pop("network", None)
-    if raw is None:
-        raise BundleError("has no entry 'network': not a network's file")
-    if len(raw) > MAX_HEAD_BYTES:
-        raise BundleError(f"entry 'network' is larger than {MAX_HEAD_BYTES} bytes: not a network's file")
     try:
-        head = _Head.model_validate_json(_array("entry 'network'", raw, "|u1", 1).tobytes())
+        head = _Head.model_validate_json(archive.header(members))
     except ValidationError as error:
-        raise BundleError(_explain(error)) from None
+        raise BundleError(archive.explain(error)) from None
     layers = tuple(_layer(number, entry, members) for number, entry in enumerate(head.layers))
     if members:
         raise BundleError(f"entry {min(members)!r} belongs to no layer: build the bundle again")
@@ -174,32 +137,8 @@ def _layer(number: int, entry: _Conv | _Dense | _MaxPool | _Flatten, members: di
         if key not in members:
             raise BundleError(f"{name}: array '{key}' is missing: build the bundle again")
         found.append(members.pop(key))
-    weights = _array(f"{name}: array 'w{number}'", found[0], "|i1", 4 if isinstance(entry, _Conv) else 2)
-    bias = _array(f"{name}: array 'b{number}'", found[1], "<i2", 1)
+    weights = archive.array(f"{name}: array 'w{number}'", found[0], "|i1", 4 if isinstance(entry, _Conv) else 2)
+    bias = archive.array(f"{name}: array 'b{number}'", found[1], "<i2", 1)
     if isinstance(entry, _Conv):
         return Conv(weights, bias, entry.stride, entry.padding, entry.readout())
     return Dense(weights, bias, entry.readout())
-
-
-def _array(name: str, raw: bytes, descr: str, ndim: int) -> NDArray[Any]:
-    header = _NPY.match(raw)
-    if header is None or int.from_bytes(header[1], "little") != header.end() - 10:
-        raise BundleError(f"{name}: not a NumPy array in C order (.npy, version 1.0): build the bundle again")
-    found = header[2].decode("latin-1")
-    shape = tuple(int(side) for side in header[3].split(b",") if side.strip().isdigit() and len(side) < 12)
-    if found != descr or len(shape) != ndim:
-        raise BundleError(f"{name}: dtype {found} with {len(shape)} dimensions, must be {descr} with {ndim}")
-    dtype = np.dtype(descr)
-    if prod(shape) * dtype.itemsize != len(raw) - header.end():
-        raise BundleError(f"{name}: {len(raw) - header.end()} bytes for shape {shape}: damaged; build the bundle again")
-    return np.frombuffer(raw, dtype, offset=header.end()).reshape(shape)
-
-
-def _explain(error: ValidationError) -> str:
-    """One sentence from pydantic's first error, with the layer's number where there is one."""
-    first = error.errors(include_url=False)[0]
-    where = [str(part) for part in first["loc"]]
-    if len(where) >= 2 and where[0] == "layers":
-        kind = f" ({where[2]})" if len(where) > 2 else ""
-        where = [f"layer {where[1]}{kind}", *where[3:]]
-    return f"{', '.join(where) or 'network'}: {first['msg']} (found {first['input']!r:.80})"
