@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from firstspike.cuba.emulator import Emulator
 from numpy.typing import NDArray
 
+from firstspike.cuba.emulator import Emulator
 from firstspike.hybrid.accumulate import accumulate
 from firstspike.hybrid.onnx_run import Chain
 from firstspike.ttfs.energy import LOIHI_SYNAPTIC_PJ, LOIHI_UPDATE_PJ

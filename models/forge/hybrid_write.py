@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import torch
-from firstspike.cuba.emulator import Emulator
-from firstspike.cuba.file import save
-from firstspike.cuba.network import Conv, Dense, Flatten, Layer, Network, Neuron
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from firstspike.cuba.emulator import Emulator
+from firstspike.cuba.file import save
+from firstspike.cuba.network import Conv, Dense, Flatten, Layer, Network, Neuron
 from firstspike.hybrid.accumulate import accumulate
 from firstspike.hybrid.onnx_run import Chain
 from models.forge import export, sets
