@@ -41,6 +41,12 @@ class BackendChoice:
     """Of a chain `FRONT+BACK`: who runs each part of the model; empty: one back end runs it all."""
 
 
+class _Nothing(BaseModel):
+    """A chain has no section of its own: its parts have theirs."""
+
+    model_config = ConfigDict(frozen=True)
+
+
 def source_options(section: PluginSection, layers: Layers, faults: list[str]) -> BaseModel:
     """The options of the source that is named; what is wrong is added to `faults`."""
     known = plugins.names("sources")
@@ -102,7 +108,7 @@ def backend_choices(
 def _plan(name: str, parts: list[BackendChoice]) -> BackendChoice:
     if len(parts) == 1:
         return parts[0]
-    return BackendChoice(name, JOINT.join(part.kind for part in parts), BaseModel(), tuple(parts))
+    return BackendChoice(name, JOINT.join(part.kind for part in parts), _Nothing(), tuple(parts))
 
 
 def _no_such(room: plugins.Room, kind: object, key: Key, layers: Layers) -> str:

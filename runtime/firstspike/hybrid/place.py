@@ -36,8 +36,8 @@ def make(choice: BackendChoice, bundle: Bundle) -> Backend:
         chosen = (choice, choice)  # one that runs both
     if len(chosen) != len(PARTS):
         raise BundleError(
-            f"schedule.plans: {choice.name!r} has {len(chosen)} back ends, the model {bundle.manifest.name} has the "
-            f"parts front and back: write FRONT+BACK, for example 'emulator+openvino'"
+            f"schedule.plans: {choice.name!r} names {len(chosen)} back end{'s' * (len(chosen) > 1)}, the model "
+            f"{bundle.manifest.name} has the parts front and back: write FRONT+BACK, for example 'emulator+openvino'"
         )
     front = _maker(chosen[0], "front")(chosen[0].options, bundle, chosen[0].name)
     try:
