@@ -81,7 +81,9 @@ class HybridNet(nn.Module):
             out = CLASSES if last else CHANNELS[layer]
             kernel = side if last else KERNELS[layer]
             weight = torch.empty(out, channels, kernel, kernel)
-            if layer < split.spiking:
+            if last and layer < split.spiking:
+                nn.init.kaiming_normal_(weight)  # larger ones make every output spike at every step: nothing is learnt
+            elif layer < split.spiking:
                 # Few inputs spike: weights have to be large, and more of them positive, for a neuron to reach 1.
                 nn.init.normal_(weight, 0.05, 0.8 * (2 / weight[0].numel()) ** 0.5 + 0.1)
             else:
