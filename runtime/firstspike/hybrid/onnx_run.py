@@ -19,6 +19,9 @@ from firstspike.onnx_header import read as read_header
 
 Array = NDArray[np.float32]
 Step = Callable[[Array], Array]
+SINGLE_THREADED = 1 << 18
+"""Multiplications up to which OpenBLAS keeps a product to one thread. On a machine whose two cores were busy, the larger
+ones took 11 ms in place of 0.3."""
 
 
 class Chain:
@@ -85,6 +88,17 @@ def _only(node: Node, allowed: dict[str, Any]) -> dict[str, Any]:
     return {**allowed, **node.attributes}
 
 
+def _product(left: Array, right: Array) -> Array:
+    """The matrix product, in pieces too small for OpenBLAS to start threads, which wait for each other's processors."""
+    piece = max(1, SINGLE_THREADED // left.size)
+    if right.shape[1] <= piece:
+        return left @ right
+    result = np.empty((left.shape[0], right.shape[1]), np.float32)
+    for begin in range(0, right.shape[1], piece):
+        np.matmul(left, right[:, begin : begin + piece], out=result[:, begin : begin + piece])
+    return result
+
+
 def _conv(node: Node, weights: list[Array]) -> Step:
     kernel = weights[0]
     out, _, height, width = kernel.shape
@@ -102,7 +116,7 @@ def _conv(node: Node, weights: list[Array]) -> Step:
         patches = sliding_window_view(padded, (height, width), (1, 2))[:, ::down, ::along]
         high, wide = patches.shape[1:3]
         columns = patches.transpose(0, 3, 4, 1, 2).reshape(rows.shape[1], high * wide)
-        result: Array = rows @ columns + bias
+        result: Array = _product(rows, columns) + bias
         return result.reshape(out, high, wide)
 
     return run
