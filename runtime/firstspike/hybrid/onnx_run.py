@@ -20,8 +20,8 @@ from firstspike.onnx_header import read as read_header
 Array = NDArray[np.float32]
 Step = Callable[[Array], Array]
 SINGLE_THREADED = 1 << 18
-"""Multiplications up to which OpenBLAS keeps a product to one thread. On a machine whose two cores were busy, the larger
-ones took 11 ms in place of 0.3."""
+"""Multiplications up to which OpenBLAS keeps a product to one thread. Where two cores were busy, larger ones took 11 ms
+in place of 0.3."""
 
 
 class Chain:
