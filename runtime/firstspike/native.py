@@ -26,7 +26,7 @@ ABI_VERSION = 7
 OVERRIDE = "FIRSTSPIKE_LIBRARY"
 """Environment variable that names another build of the library, such as one under sanitizers."""
 
-_SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
+_SIGNATURES: dict[str, tuple[type | None, list[Any]]] = {
     "fs_encoder_new": (c_void_p, [c_int] * 8 + [c_void_p] * 2),
     "fs_encoder_free": (None, [c_void_p]),
     "fs_encoder_kernels": (c_int, [c_void_p, c_int]),

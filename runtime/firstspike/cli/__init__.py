@@ -16,6 +16,7 @@ from firstspike.cli import (
     bench,
     check,
     convert,
+    convert_slayer,
     dense,
     doctor,
     evaluate,
@@ -35,8 +36,8 @@ from firstspike.errors import FirstspikeError
 log = logging.getLogger(__name__)
 
 COMMANDS = (
-    run, replay, evaluate, watch, info, convert, dense, inspect, sweep, bench, check, doctor, workers, simulate,
-    schemas,
+    run, replay, evaluate, watch, info, convert, convert_slayer, dense, inspect, sweep, bench, check, doctor, workers,
+    simulate, schemas,
 )  # fmt: skip
 
 EPILOG = """\

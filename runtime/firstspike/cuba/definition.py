@@ -9,9 +9,10 @@ have it. At each step t, for the layers in order, with the layer before already 
 3. **Voltage.** v ← decay(v, voltage_decay) + u + 64·bias, and stops at ±(2²³ − 1).
 4. **Spike** if v > 64·threshold; v is then 0. The current stays.
 
-Every sample begins with u = v = 0 and nothing delayed. Time is each layer's own: Lava's synapses are late by a step, so
-there layer l (from 0, flatten not counted) says l + 1 steps later what it says here. `netx` does so with
-`reset_interval` and, where the input has no neuron, `reset_offset=-1`; but it resets no delayed spikes.
+Every sample begins with u = v = 0 and nothing delayed. Time is each layer's own: Lava's synapses are late by a step,
+so there layer l (from 0, flatten not counted) says l + 1 steps later what it says here. `netx` runs one sample after
+another like this with `reset_interval` = steps and, where the input has no neuron, `reset_offset` = 1; delayed spikes
+it does not reset.
 
 A wrap is what the chip does with a current too large for it: no error, and hardly ever wanted. They are counted.
 """

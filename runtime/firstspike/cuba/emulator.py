@@ -101,7 +101,7 @@ class Emulator:
 def _arrays(layer: Layer) -> tuple[NDArray[Any], ...]:
     if isinstance(layer, Flatten):
         return ()
-    arrays = [layer.weights]
+    arrays: list[NDArray[Any]] = [layer.weights]
     if isinstance(layer, Conv | Dense):
         arrays.append(layer.bias)
     if isinstance(layer, Dense):

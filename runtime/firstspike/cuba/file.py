@@ -1,5 +1,7 @@
-"""The network's file: a NumPy archive (.npz) in which `network` holds JSON, `w<i>`, `b<i>` and `d<i>` layer i's weights,
-biases and delays. Read without trusting it (`archive`): no pickle, checked in size and form, and by `limits`.
+"""The network's file: a NumPy archive (.npz) in which `network` holds JSON, the others arrays.
+
+`w<i>`, `b<i>` and `d<i>` are layer i's weights, biases and delays. It is read without trusting it (`archive`): no
+pickle, checked in size and form, and by `limits`.
 """
 
 from __future__ import annotations

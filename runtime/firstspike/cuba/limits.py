@@ -69,8 +69,8 @@ def _check_layer(layer: Conv | Dense | Pool, name: str) -> None:
     inputs = layer.weights.reshape(1 if isinstance(layer, Pool) else len(layer.weights), -1).astype(np.int64)
     if (most := int(max(np.maximum(inputs, 0).sum(1).max(), -np.minimum(inputs, 0).sum(1).min()))) > MAX_INPUT:
         raise BundleError(
-            f"{name}: the weights of one neuron can add up to {most} a step, at most {MAX_INPUT} can be brought back to "
-            "24 bits: use smaller weights or fewer inputs"
+            f"{name}: the weights of one neuron can add up to {most} a step, at most {MAX_INPUT} can be brought "
+            "back to 24 bits: use smaller weights or fewer inputs"
         )
 
 
