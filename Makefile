@@ -39,7 +39,7 @@ MODEL ?= models/nmnist
 PLAN ?= emulator
 demo: setup
 	@mkdir -p build/demo
-	@test $(PLAN) = emulator || $(BIN)/firstspike workers install $(PLAN)
+	@for name in $(filter-out emulator,$(subst +, ,$(PLAN))); do $(BIN)/firstspike workers install $$name || exit; done
 	@$(BIN)/firstspike simulate build/demo/digits.aedat4
 	@$(BIN)/firstspike info build/demo/digits.aedat4
 	@folder=$$(mktemp -d); daemon=; trap 'kill $$daemon 2>/dev/null || true; rm -rf "$$folder"' EXIT; \
@@ -109,6 +109,14 @@ OBJECTS_RUN := PYTHONPATH=.:runtime $(FORGE)/bin/python -m models.forge.objects
 forge-objects: $(FORGE)/.done
 	@$(OBJECTS_RUN) folds
 	@$(OBJECTS_RUN) final
+
+# Train the ANN, the SNN and the hybrids of the DVS128 objects, print their table, and write models/dvs128-hybrid.
+HYBRID_RUN = PYTHONPATH=.:runtime FIRSTSPIKE_LIBRARY=$$(find $(VENV)/lib -name libfirstspike.so) $(FORGE)/bin/python -m models.forge.hybrid
+.PHONY: forge-hybrid
+forge-hybrid: setup $(FORGE)/.done
+	@$(HYBRID_RUN) train
+	@$(HYBRID_RUN) table
+	@$(HYBRID_RUN) write S1A4/4
 
 $(FORGE)/.done: models/forge/requirements.txt models/forge/constraints.txt | check-tools
 	@test -x $(FORGE)/bin/python || $(PYTHON) -m venv $(FORGE)

@@ -94,7 +94,7 @@ def load() -> Store:
     return Store(np.concatenate(keys), np.concatenate(places), seconds)
 
 
-def _gather(first: NDArray[np.intp], last: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def gather(first: NDArray[np.intp], last: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """(number of the window, row of the table) of every event of the windows."""
     length = last - first
     row = np.repeat(np.arange(len(first)), length)
@@ -129,7 +129,7 @@ def windows(store: Store, parts: Sequence[Part], length_us: int = WINDOW_US) -> 
         begins.append(begin)
     index, begin = np.concatenate(which), np.concatenate(begins)
     first, last = store.spans([parts[i] for i in index], begin, begin + length_us)
-    row, at = _gather(first, last)
+    row, at = gather(first, last)
     place = store.place[at]
     on, y, x = place >> 14, (place >> 7) & 127, place & 127
     counts = image(len(index), row, on, (y // 2) * SIDE + x // 2)
@@ -186,15 +186,15 @@ def draw(
     length = np.exp(rng.uniform(np.log(augment.shortest_us), np.log(augment.longest_us), size)).astype(np.int64)
     low, high = (np.array([getattr(part, name) for part in picked]) for name in ("begin", "end"))
     begin = low + np.floor(rng.random(size) * np.maximum(high - low - length, 0)).astype(np.int64)
-    row, at = _gather(*store.spans(picked, begin, np.minimum(begin + length, high)))
+    row, at = gather(*store.spans(picked, begin, np.minimum(begin + length, high)))
     dropped = np.where(rng.random(size) < 0.5, rng.random(size) * augment.drop, 0.0)
     place = store.place[at]
     less = np.abs(rng.normal(0, augment.mismatch, SENSOR * SENSOR)).astype(np.float32)
     kept = rng.random(len(row), dtype=np.float32) >= dropped[row] + less[place & (SENSOR * SENSOR - 1)]
     row, place = row[kept], place[kept]
-    row, on, x, y = _moved(row, place, size, rng, augment)
-    extra = _extra(size, rng, augment)
-    row, on, x, y = (np.concatenate(pair) for pair in zip((row, on, x, y), extra, strict=True))
+    (row, on, x, y), _ = moved(row, place, size, rng, augment)
+    added = additions(size, rng, augment)
+    row, on, x, y = (np.concatenate(pair) for pair in zip((row, on, x, y), added, strict=True))
     return image(size, row, on, (y // 2) * SIDE + x // 2), labels[chosen]
 
 
@@ -202,10 +202,13 @@ _Columns = tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64], NDArray
 """Window, polarity, x and y of events."""
 
 
-def _moved(
+def moved(
     row: NDArray[np.intp], place: NDArray[np.int32], size: int, rng: np.random.Generator, augment: Augment
-) -> _Columns:
-    """Each window's events under its own affine map; those that leave the field or are erased are gone."""
+) -> tuple[_Columns, NDArray[np.bool_]]:
+    """Each window's events under its own affine map, and which of those given are left.
+
+    Those that leave the field or are erased are gone.
+    """
     moved = (rng.random(size) < augment.chance).astype(float)
     turn = rng.uniform(-augment.turn, augment.turn, size) * moved
     whole = rng.normal(0, augment.scale, size)
@@ -236,10 +239,10 @@ def _moved(
     centre = rng.uniform(0, SENSOR, (2, size)).astype(np.float32)
     half = (rng.uniform(0.2, 0.5, (2, size)) * augment.widest * erased).astype(np.float32)
     kept &= (np.abs(x - centre[0][row]) >= half[0][row]) | (np.abs(y - centre[1][row]) >= half[1][row])
-    return row[kept], on[kept], x[kept], y[kept]
+    return (row[kept], on[kept], x[kept], y[kept]), kept
 
 
-def _extra(size: int, rng: np.random.Generator, augment: Augment) -> _Columns:
+def additions(size: int, rng: np.random.Generator, augment: Augment) -> _Columns:
     """Noise: single events, more of one polarity than of the other, and hot pixels."""
     single = rng.poisson(rng.random(size) * augment.noise * (rng.random(size) < 0.5))
     row = np.repeat(np.arange(size), single)

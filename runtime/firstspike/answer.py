@@ -9,12 +9,13 @@ from firstspike import anytime
 from firstspike.bundle import DecideSpec, Manifest
 from firstspike.clock import Clock
 from firstspike.decide import Decider
-from firstspike.encode import Encoder
+from firstspike.encode_frames import WindowEncoder
 from firstspike.errors import FirstspikeError
 from firstspike.messages import (
     Counters,
     Decision,
     Evidence,
+    PartRun,
     Provisional,
     ProvisionalStamps,
     Stamps,
@@ -51,7 +52,7 @@ class Due:
     segment: str
     """Name of the segment that it belongs to."""
     segment_number: int
-    encoder: Encoder
+    encoder: WindowEncoder
     """The segment's."""
 
 
@@ -194,7 +195,8 @@ class Answerer:
         return Decision(
             epoch=self._epoch, seq=self._seq, label=total.label, confidence=total.confidence,
             status=status, reasons=reasons, backend=answered.backend if answered else None,
-            plan=ran.plan if ran else None, model=self._model, source=due.segment, t_us=window.t_end_us,
+            plan=ran.plan if ran else None, parts=self._parts(answered),
+            model=self._model, source=due.segment, t_us=window.t_end_us,
             first_spike_step=first.network_step if first else None, first_spike=first,
             window=WindowAnswer(
                 index=window.index, t_start_us=window.t_start_us, t_end_us=window.t_end_us,
@@ -211,6 +213,19 @@ class Answerer:
                 inferred_ns=trip.inferred_ns, published_ns=published_ns,
             ),
         )  # fmt: skip
+
+    def _parts(self, answered: Inference | None) -> list[PartRun] | None:
+        """What the parts of a hybrid took; a deterministic run tells no measured times."""
+        if answered is None or not answered.parts:
+            return None
+        virtual = self._clock.kind == "virtual"
+        return [
+            PartRun(
+                part=run.part, backend=run.backend, time_us=None if virtual else round(run.ns / 1e3, 1),
+                link_bytes=run.link_bytes, spikes=run.spikes,
+            )
+            for run in answered.parts
+        ]  # fmt: skip
 
     def _count(self, decision: Decision, trip: _Trip) -> None:
         window, provisional = decision.window, self._provisional

@@ -23,10 +23,11 @@ SCHEMA = "firstspike.bundle/1"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
 
-Role = Literal["ttfs", "ann", "card", "dense", "dense_fp16"]
+Role = Literal["ttfs", "ann", "card", "dense", "dense_fp16", "front", "back"]
 """`ttfs`: the integer network (`ttfs.network`); `ann`: its floating-point twin as ONNX; `card`: the model card;
 `dense`: the integer network as ONNX in float32, with the same answers, for accelerators; `dense_fp16`: the same for
-those that compute in half precision, to within their rounding (`ttfs.convert.dense`)."""
+those that compute in half precision, to within their rounding (`ttfs.convert.dense`); `front` and `back`: the two
+parts of a hybrid, a network of CUBA LIF neurons (`cuba`) and an ANN as ONNX."""
 
 
 class _Strict(BaseModel):
@@ -41,8 +42,9 @@ class InputSpec(_Strict):
     height: Annotated[int, Field(ge=1, le=4096)]
     """Pixels of the model's input."""
     width: Annotated[int, Field(ge=1, le=4096)]
-    encoding: Literal["count", "first"]
-    """`count`: latency code of Eq. 1 over the count image; `first`: time of the pixel's first event."""
+    encoding: Literal["count", "first", "frames"]
+    """`count`: latency code of Eq. 1 over the count image; `first`: time of the pixel's first event; `frames`: `steps`
+    binary frames, 1 where the pixel had an event in that part of the window (`encode_frames`)."""
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     """T of the input code."""
     count_scale: Annotated[int, Field(ge=1, le=65535)] = 1
@@ -82,6 +84,13 @@ class DecideSpec(_Strict):
     """Below it the answer is `None`: abstained."""
 
 
+class PartsSpec(_Strict):
+    """How the two parts of a hybrid are joined (`hybrid`)."""
+
+    interval: Annotated[int, Field(ge=1, le=255)]
+    """I: the front's spikes are counted over so many steps; steps / I count frames go into the back, as channels."""
+
+
 class FileEntry(_Strict):
     """One file of the bundle."""
 
@@ -104,16 +113,36 @@ class Manifest(_Strict):
     decide: DecideSpec
     files: dict[Role, FileEntry]
     """By what they are for: see `Role`."""
+    parts: PartsSpec | None = None
+    """Of a hybrid; None: the model is one network."""
     licence: str
     trained_on: list[str]
 
     @model_validator(mode="after")
     def _has_network(self) -> Manifest:
-        if "ttfs" not in self.files:
+        if self.parts is not None:
+            self._has_parts(self.parts)
+        elif "ttfs" not in self.files:
             raise ValueError("files: no entry 'ttfs': a bundle must hold the integer network")
+        elif self.input.encoding == "frames":
+            raise ValueError("input.encoding: 'frames' is for bundles with parts: a TTFS network takes count or first")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels: a label stands twice")
         return self
+
+    def _has_parts(self, parts: PartsSpec) -> None:
+        for role in ("front", "back"):
+            if role not in self.files:
+                raise ValueError(f"files: no entry '{role}': a bundle with parts needs the files 'front' and 'back'")
+        if self.input.encoding != "frames":
+            raise ValueError(
+                f"input.encoding: {self.input.encoding!r}: the front of a bundle with parts takes 'frames'"
+            )
+        if self.input.steps % parts.interval:
+            raise ValueError(
+                f"parts.interval: {self.input.steps} steps do not divide by an interval of {parts.interval}: take one "
+                "that they do"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,10 @@ class PluginSection(BaseModel):
     kind: str
 
 
+JOINT = "+"
+"""Between the back ends of a plan that runs a model in parts."""
+
+
 @dataclass(frozen=True, slots=True)
 class BackendChoice:
     """A back end that the configuration asks for."""
@@ -31,8 +35,16 @@ class BackendChoice:
     name: str
     """Its section, `[backend.NAME]`, and what it is called in messages."""
     kind: str
-    """Its file in backends/."""
+    """Its file in backends/; of a chain, those of its parts, joined."""
     options: BaseModel
+    parts: tuple[BackendChoice, ...] = ()
+    """Of a chain `FRONT+BACK`: who runs each part of the model; empty: one back end runs it all."""
+
+
+class _Nothing(BaseModel):
+    """A chain has no section of its own: its parts have theirs."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 def source_options(section: PluginSection, layers: Layers, faults: list[str]) -> BaseModel:
@@ -64,6 +76,8 @@ def backend_choices(
 ) -> tuple[BackendChoice, ...]:
     """The back ends of the plans, in their order; what is wrong is added to `faults`.
 
+    A plan is the name of a back end, or of one for each part of a hybrid: `emulator+openvino`.
+
     Args:
         sections: `[backend.NAME]`; one that a plan names may be left out if its name is a kind.
         plans: `schedule.plans`.
@@ -72,7 +86,7 @@ def backend_choices(
     """
     known = plugins.names("backends")
     found: dict[str, BackendChoice] = {}
-    for name in dict.fromkeys([*sections, *plans]):
+    for name in dict.fromkeys([*sections, *(part for plan in plans for part in plan.split(JOINT))]):
         table = dict(sections.get(name, {}))
         kind = table.pop("kind", name)
         if kind in known:
@@ -87,7 +101,14 @@ def backend_choices(
             faults.append(f"schedule.plans names {name!r} ({where}): no back end is called so: there are {there}")
     if len(set(plans)) != len(plans):
         faults.append(f"schedule.plans = {list(plans)} ({layers.origin(('schedule', 'plans'))}): a name stands twice")
-    return tuple(found[name] for name in dict.fromkeys(plans) if name in found)
+    wanted = [(plan, plan.split(JOINT)) for plan in dict.fromkeys(plans)]
+    return tuple(_plan(plan, [found[name] for name in names]) for plan, names in wanted if found.keys() >= set(names))
+
+
+def _plan(name: str, parts: list[BackendChoice]) -> BackendChoice:
+    if len(parts) == 1:
+        return parts[0]
+    return BackendChoice(name, JOINT.join(part.kind for part in parts), _Nothing(), tuple(parts))
 
 
 def _no_such(room: plugins.Room, kind: object, key: Key, layers: Layers) -> str:

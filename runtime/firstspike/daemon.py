@@ -17,6 +17,7 @@ from firstspike.clock import Clock, SystemClock, VirtualClock
 from firstspike.config import Loaded
 from firstspike.handover import Handover, Inline, Queued
 from firstspike.health import Heartbeat
+from firstspike.hybrid import place
 from firstspike.messages import Decision, Provisional
 from firstspike.pipeline import Pipeline, Settings
 from firstspike.plans import Runner
@@ -75,7 +76,7 @@ def rooms(
         decide = config.decide.over(manifest.decide)
         backends: list[Backend] = []
         for choice in loaded.backends:
-            backends.append(plugins.load("backends", choice.kind).create(choice.options, bundle, choice.name))
+            backends.append(place.make(choice, bundle))
             stack.callback(backends[-1].close)
         if source is None:
             source = plugins.load("sources", config.source.kind).create(loaded.source_options, loaded.base)

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import firstspike
-from firstspike import bundle, config, endpoints, native, plugins, publish
+from firstspike import bundle, config, endpoints, native, publish
 from firstspike.config_plugins import BackendChoice
 from firstspike.errors import FirstspikeError
+from firstspike.hybrid import place
 from firstspike.worker import drivers, environments, install
 from firstspike.worker.environments import Environment
 from firstspike.worker.options import WorkerOptions
@@ -121,8 +122,8 @@ def endpoint(wanted: str) -> Fact:
 def models() -> list[dict[str, Any]]:
     """The bundles that a configuration can name, each verified."""
     found: dict[str, dict[str, Any]] = {}
-    for place in bundle.places():
-        for manifest in sorted(place.glob(f"*/{bundle.MANIFEST}")):
+    for folder in bundle.places():
+        for manifest in sorted(folder.glob(f"*/{bundle.MANIFEST}")):
             found.setdefault(manifest.parent.name, _model(manifest.parent))
     return list(found.values())
 
@@ -204,7 +205,8 @@ class Plan:
 def sections(loaded: config.Loaded | None) -> list[Section]:
     """What to examine: the configured plans that run in workers, then the other drivers as they are by default."""
     configured = []
-    for choice in loaded.backends if loaded is not None else ():
+    chosen = [part for plan in (loaded.backends if loaded else ()) for part in plan.parts or (plan,)]
+    for choice in dict.fromkeys(chosen):
         if isinstance(choice.options, WorkerOptions):
             command = tuple(choice.options.command) or None
             configured.append(Section(choice.name, choice.kind, choice.options.of_driver(), command))
@@ -242,7 +244,7 @@ def plans(loaded: config.Loaded, within_s: float = PROBE_S) -> list[Plan]:
 def _try(choice: BackendChoice, opened: bundle.Bundle, within_s: float) -> Plan:
     deadline = time.monotonic() + within_s
     try:
-        backend = plugins.load("backends", choice.kind).create(choice.options, opened, choice.name)
+        backend = place.make(choice, opened)
     except FirstspikeError as error:
         return Plan(choice.name, ok=False, reason=str(error))
     try:

@@ -60,14 +60,24 @@ def coordinates(
     return np.where((place >= 0) & (place < model), place, -1).astype(np.int32)
 
 
-def _maps(spec: InputSpec, sensor_width: int, sensor_height: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def maps(spec: InputSpec, sensor_width: int, sensor_height: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Where the sensor's columns and rows lie in the model: see `coordinates`.
+
+    Raises:
+        DataError: a side is not 1..65536 pixels.
+    """
     if not (1 <= sensor_width <= MAX_SIDE and 1 <= sensor_height <= MAX_SIDE):
         raise DataError(f"sensor geometry {sensor_width}×{sensor_height}: each side must be 1 to {MAX_SIDE} pixels")
     columns = coordinates(spec.fit, sensor_width, spec.width, (sensor_height, spec.height))
     return columns, coordinates(spec.fit, sensor_height, spec.height, (sensor_width, spec.width))
 
 
-def _check(events: Events, t_start_us: int, t_end_us: int) -> None:
+def check(events: Events, t_start_us: int, t_end_us: int) -> None:
+    """Refuse events of another dtype, and a window without duration.
+
+    Raises:
+        DataError: the text says what is wrong.
+    """
     if events.dtype != EVENT or events.ndim != 1:
         raise DataError(f"events are {events.dtype} of shape {events.shape}, must be one dimension of types.EVENT")
     if not 1 <= t_end_us - t_start_us <= MAX_SPAN_US:
@@ -78,8 +88,8 @@ def define(
     spec: InputSpec, sensor_width: int, sensor_height: int, events: Events, t_start_us: int, t_end_us: int
 ) -> Spikes:
     """Encode one window: the definition. Arguments, result and errors as `Encoder` and `Encoder.encode`."""
-    columns, rows = _maps(spec, sensor_width, sensor_height)
-    _check(events, t_start_us, t_end_us)
+    columns, rows = maps(spec, sensor_width, sensor_height)
+    check(events, t_start_us, t_end_us)
     inside = events[(events["x"] < sensor_width) & (events["y"] < sensor_height)]
     x, y = columns[inside["x"]], rows[inside["y"]]
     seen = (x >= 0) & (y >= 0)
@@ -113,7 +123,7 @@ class Encoder:
     """
 
     def __init__(self, spec: InputSpec, sensor_width: int, sensor_height: int, kernels: Kernels = "best") -> None:
-        columns, rows = _maps(spec, sensor_width, sensor_height)
+        columns, rows = maps(spec, sensor_width, sensor_height)
         lib = library()
         handle = lib.fs_encoder_new(
             int(spec.encoding == "first"), spec.channels, spec.height, spec.width, spec.steps, spec.count_scale,
@@ -143,7 +153,7 @@ class Encoder:
         Raises:
             DataError: events of another dtype, or a window without duration.
         """
-        _check(events, t_start_us, t_end_us)
+        check(events, t_start_us, t_end_us)
         if not events.flags.c_contiguous:
             events = np.ascontiguousarray(events)
         times = np.empty(self._shape, np.uint8)

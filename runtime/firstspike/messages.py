@@ -112,6 +112,21 @@ class Stamps(BaseModel):
     published_ns: Annotated[int, Field(description="The message was handed to ZeroMQ.")]
 
 
+class PartRun(BaseModel):
+    """What one part of a hybrid took for the window."""
+
+    model_config = ConfigDict(frozen=True)
+
+    part: Annotated[Literal["front", "back"], Field(description="The spiking front, or the ANN back.")]
+    backend: Annotated[str, Field(description="The back end that ran it.")]
+    time_us: Annotated[
+        float | None,
+        Field(description="From its input to its output, the way to a worker included; null: the clock is virtual."),
+    ]
+    link_bytes: Annotated[int | None, Field(description="What it handed on to the next part; null: it is the last.")]
+    spikes: Annotated[int | None, Field(description="Spikes that are counted in those bytes; null: it has none.")]
+
+
 class Decision(_Message):
     """One window's classification: topic `decision`."""
 
@@ -129,6 +144,9 @@ class Decision(_Message):
     reasons: Annotated[list[str], Field(description="Why the status is not ok.")]
     backend: Annotated[str | None, Field(description="The back end that answered; null if none did.")]
     plan: Annotated[str | None, Field(description="The plan that answered; null if none did.")] = None
+    parts: Annotated[
+        list[PartRun] | None, Field(description="What each part of a hybrid took; null: the model has one part.")
+    ] = None
     model: Annotated[str, Field(description="Name and version of the bundle.")]
     source: Annotated[str, Field(description="Recording or camera.")]
     t_us: Annotated[int, Field(description="Sensor time of the decision: the window's end.")]

@@ -74,17 +74,17 @@ def read(data: bytes) -> Header:
     graph: Optional[memoryview] = None
     opsets: Dict[str, int] = {}
     metadata: Dict[str, str] = {}
-    for field, value in _fields(memoryview(data)):
+    for field, value in fields(memoryview(data)):
         if field == 7:
             if graph is not None:
                 raise ValueError("not an ONNX model: two graphs")
-            graph = _bytes(value)
+            graph = submessage(value)
         elif field == 8:
-            domain, version = _opset(_bytes(value))
+            domain, version = _opset(submessage(value))
             opsets[domain] = max(version, opsets.get(domain, 0))
         elif field == 14:
-            entry = dict(_fields(_bytes(value)))
-            metadata[_text(entry.get(1, b""))] = _text(entry.get(2, b""))
+            entry = dict(fields(submessage(value)))
+            metadata[utf8(entry.get(1, b""))] = utf8(entry.get(2, b""))
     if graph is None:
         raise ValueError("not an ONNX model: it holds no graph")
     if "" not in opsets:
@@ -124,24 +124,24 @@ def _graph(graph: memoryview, opsets: Dict[str, int], metadata: Dict[str, str]) 
     elements: Dict[str, int] = {}
     names: Set[str] = set()
     operators: Set[str] = set()
-    for field, value in _fields(graph):
+    for field, value in fields(graph):
         if field == 1:
-            operators.add(_operator(_bytes(value)))
+            operators.add(_operator(submessage(value)))
         elif field == 5:
-            name, element, apart = _initialiser(_bytes(value))
+            name, element, apart = _initialiser(submessage(value))
             names.add(name)
             elements[element] = elements.get(element, 0) + 1
             external = external or apart
         elif field == 11:
-            inputs.append(_value(_bytes(value)))
+            inputs.append(_value(submessage(value)))
         elif field == 12:
-            outputs.append(_value(_bytes(value)))
+            outputs.append(_value(submessage(value)))
     inputs = [one for one in inputs if one.name not in names]
     return Header(opsets, inputs, outputs, elements, sorted(operators), metadata, external)
 
 
-def _fields(view: memoryview) -> Iterator[Tuple[int, Any]]:
-    """Number and value of each field: an int for a varint, a view for bytes; fixed-width ones are skipped."""
+def fields(view: memoryview) -> Iterator[Tuple[int, Any]]:
+    """Number and value of each field: an int for a varint, a view for bytes and for numbers of fixed width."""
     at, end = 0, len(view)
     while at < end:
         tag, at = _varint(view, at)
@@ -158,9 +158,11 @@ def _fields(view: memoryview) -> Iterator[Tuple[int, Any]]:
             yield field, view[at : at + size]
             at += size
         elif wire in (1, 5):
-            at += 8 if wire == 1 else 4
-            if at > end:
+            size = 8 if wire == 1 else 4
+            if size > end - at:
                 raise ValueError("not an ONNX model, or cut off within a number")
+            yield field, view[at : at + size]
+            at += size
         else:
             raise ValueError(f"not an ONNX model: a field of wire type {wire}")
 
@@ -177,19 +179,22 @@ def _varint(view: memoryview, at: int) -> Tuple[int, int]:
     raise ValueError("not an ONNX model: a number of more than ten bytes")
 
 
-def _bytes(value: Any) -> memoryview:
+def submessage(value: Any) -> memoryview:
+    """A field's value as bytes, or ValueError."""
     if not isinstance(value, memoryview):
         raise ValueError("not an ONNX model: a number where a message belongs")  # noqa: TRY004 (one error for all)
     return value
 
 
-def _int(value: Any) -> int:
+def signed(value: Any) -> int:
+    """A field's value as a whole number of 64 bits, or ValueError."""
     if not isinstance(value, int):
         raise ValueError("not an ONNX model: a message where a number belongs")  # noqa: TRY004
     return value - (1 << 64) if value >> 63 else value
 
 
-def _text(value: Any) -> str:
+def utf8(value: Any) -> str:
+    """A field's value as a text, or ValueError."""
     if isinstance(value, int):
         raise ValueError("not an ONNX model: a number where a text belongs")  # noqa: TRY004
     return bytes(value).decode("utf-8")  # UnicodeDecodeError is a ValueError
@@ -200,29 +205,29 @@ def _element(number: int) -> str:
 
 
 def _opset(message: memoryview) -> Tuple[str, int]:
-    entry = dict(_fields(message))
-    domain = _text(entry.get(1, b""))
-    return "" if domain == "ai.onnx" else domain, _int(entry.get(2, 0))
+    entry = dict(fields(message))
+    domain = utf8(entry.get(1, b""))
+    return "" if domain == "ai.onnx" else domain, signed(entry.get(2, 0))
 
 
 def _operator(message: memoryview) -> str:
     kind = domain = ""
-    for field, value in _fields(message):
+    for field, value in fields(message):
         if field == 4:
-            kind = _text(value)
+            kind = utf8(value)
         elif field == 7:
-            domain = _text(value)
+            domain = utf8(value)
     return kind if domain in ("", "ai.onnx") else f"{domain}.{kind}"
 
 
 def _initialiser(message: memoryview) -> Tuple[str, str, bool]:
     """Name, element type, and whether the data lie in another file."""
     name, element, apart = "", 0, False
-    for field, value in _fields(message):
+    for field, value in fields(message):
         if field == 2:
-            element = _int(value)
+            element = signed(value)
         elif field == 8:
-            name = _text(value)
+            name = utf8(value)
         elif field == 13 or (field == 14 and value == 1):
             apart = True
     return name, _element(element), apart
@@ -231,24 +236,24 @@ def _initialiser(message: memoryview) -> Tuple[str, str, bool]:
 def _value(message: memoryview) -> Value:
     name = element = ""
     shape: Optional[Tuple[Optional[int], ...]] = None
-    for field, value in _fields(message):
+    for field, value in fields(message):
         if field == 1:
-            name = _text(value)
+            name = utf8(value)
         elif field == 2:
-            for kind, tensor in _fields(_bytes(value)):
+            for kind, tensor in fields(submessage(value)):
                 if kind == 1:  # a tensor; sequences, maps and the like have other numbers
-                    element, shape = _tensor(_bytes(tensor))
+                    element, shape = _tensor(submessage(tensor))
     return Value(name, element, shape)
 
 
 def _tensor(message: memoryview) -> Tuple[str, Optional[Tuple[Optional[int], ...]]]:
     element = _element(0)
     shape: Optional[Tuple[Optional[int], ...]] = None
-    for field, value in _fields(message):
+    for field, value in fields(message):
         if field == 1:
-            element = _element(_int(value))
+            element = _element(signed(value))
         elif field == 2:
-            dims = [dict(_fields(_bytes(dim))) for number, dim in _fields(_bytes(value)) if number == 1]
-            lengths = [_int(dim.get(1, 0)) for dim in dims]
+            dims = [dict(fields(submessage(dim))) for number, dim in fields(submessage(value)) if number == 1]
+            lengths = [signed(dim.get(1, 0)) for dim in dims]
             shape = tuple(length if length > 0 else None for length in lengths)
     return element, shape

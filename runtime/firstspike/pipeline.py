@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from firstspike.answer import Answerer, Due, SinkError
 from firstspike.bundle import InputSpec, WindowSpec
 from firstspike.clock import Clock, Pacer
-from firstspike.encode import Encoder
+from firstspike.encode_frames import WindowEncoder, encoder_for
 from firstspike.errors import FirstspikeError
 from firstspike.handover import Handover
 from firstspike.sources import Segment, Source, Stream
@@ -96,7 +96,7 @@ class Pipeline:
             for note in stream.info.notes:
                 log.info("%s: %s", segment.name, note)
             self._pacer.restart()
-            encoder = Encoder(self._input_spec, stream.info.width, stream.info.height)
+            encoder = encoder_for(self._input_spec, stream.info.width, stream.info.height)
             try:
                 self._run_stream(stream, windower, encoder)
             except FirstspikeError:
@@ -105,7 +105,7 @@ class Pipeline:
             self._finish(windower, encoder)
             self._say_goodbye(segment, stream)
 
-    def _run_stream(self, stream: Stream, windower: Windower, encoder: Encoder) -> None:
+    def _run_stream(self, stream: Stream, windower: Windower, encoder: WindowEncoder) -> None:
         for events in stream:
             self.totals.add(events=len(events))
             for window in windower.push(events):
@@ -115,7 +115,7 @@ class Pipeline:
             if self._stopping():
                 return
 
-    def _finish(self, windower: Windower, encoder: Encoder) -> None:
+    def _finish(self, windower: Windower, encoder: WindowEncoder) -> None:
         """Hand out the windows that were open at the end; a stop leaves them, since they are not complete."""
         for window in windower.flush():
             if self._stopping():
@@ -137,7 +137,7 @@ class Pipeline:
             if len(self.truncated) < MAX_FAILURES:
                 self.truncated[segment.name] = stats.truncated_bytes
 
-    def _process(self, window: Window, encoder: Encoder) -> None:
+    def _process(self, window: Window, encoder: WindowEncoder) -> None:
         due_ns = self._pacer.wait(window.t_end_us)
         if due_ns is None:
             return  # the daemon stops before the window is due

@@ -114,6 +114,9 @@ class Spikes:
     """Events outside the sensor's stated geometry: dropped."""
     cropped: int = 0
     """Events inside the sensor but outside the model's field of view: dropped."""
+    frames: NDArray[np.uint8] | None = None
+    """Shape (steps, channels, height, width): 1 where the pixel had an event in that step. For models that take binary
+    frames; `times` is empty then. None for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,22 @@ class Frame:
     start: int
     end: int
     last: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartRun:
+    """What one part of a hybrid took for one window."""
+
+    part: Literal["front", "back"]
+    backend: str
+    """Who ran it."""
+    ns: int
+    """From handing it its input until its output was there, the way to a worker and back included; the front's with
+    the accumulator."""
+    link_bytes: int | None
+    """What it hands on to the next part; None: it is the last one."""
+    spikes: int | None
+    """That are counted in what it hands on; None: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +163,8 @@ class Inference:
     """Why there is no answer; None if there is one."""
     frame: Frame | None = None
     """When the output layer works: what `first_spike` is read against (`anytime`). None where there are no spikes."""
+    parts: tuple[PartRun, ...] = ()
+    """What each part of a hybrid took; empty for a model of one part."""
 
 
 State = Literal["starting", "ready", "busy", "failed", "backing-off", "absent"]

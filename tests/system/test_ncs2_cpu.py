@@ -28,7 +28,7 @@ from firstspike.worker.start import Program
 from firstspike.worker.supervisor import Limits, Supervisor
 
 MODELS = ROOT / "models"
-NAMES = sorted(path.parent.name for path in MODELS.glob("*/bundle.json"))
+NAMES = sorted(path.parent.name for path in MODELS.glob("*/dense.onnx"))
 WINDOWS = 100
 SDKS = {
     "2021.4.2": myriad,

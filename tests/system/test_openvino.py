@@ -24,7 +24,7 @@ from firstspike.worker.supervisor import Limits, Supervisor, WorkerError
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("FIRSTSPIKE_DATA", ROOT.parent / "shared" / "data"))
-BUNDLES = sorted(path.parent for path in (ROOT / "models").glob("*/bundle.json"))
+BUNDLES = sorted(path.parent for path in (ROOT / "models").glob("*/dense.onnx"))
 WINDOWS = 200
 REAL = {"nmnist": DATA / "nmnist" / "Train", "dvs128-objects": DATA / "dvs128_objects" / "2018-10-06"}
 

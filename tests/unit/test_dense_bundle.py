@@ -20,7 +20,7 @@ from firstspike.ttfs.file import load, save
 from firstspike.ttfs.network import Dense, Network, Readout
 
 MODELS = Path(__file__).parents[2] / "models"
-BUNDLES = sorted(path.parent for path in MODELS.glob("*/bundle.json"))
+BUNDLES = sorted(path.parent for path in MODELS.glob("*/dense.onnx"))
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from firstspike.backends._network import network_of
 from firstspike.bundle import Bundle
+from firstspike.hybrid.back import NumpyBack
+from firstspike.hybrid.front import EmulatorFront
 from firstspike.ttfs.rate_emulator import emulator
 from firstspike.types import READY, Condition, Inference, Spikes
 
@@ -37,6 +39,18 @@ class EmulatorBackend:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def front(options: Options, bundle: Bundle, name: str) -> EmulatorFront:
+    """The spiking front of a hybrid: see `hybrid.place`."""
+    del options
+    return EmulatorFront(bundle, name)
+
+
+def back(options: Options, bundle: Bundle, name: str, shape: tuple[int, int, int]) -> NumpyBack:
+    """The ANN back of a hybrid, with NumPy: see `hybrid.place`."""
+    del options
+    return NumpyBack(bundle, shape, name)
 
 
 def create(options: Options, bundle: Bundle, name: str) -> EmulatorBackend:

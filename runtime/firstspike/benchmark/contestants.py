@@ -12,6 +12,7 @@ from firstspike.config import Loaded, load
 from firstspike.config_layers import Layers
 from firstspike.config_plugins import BackendChoice
 from firstspike.errors import FirstspikeError
+from firstspike.hybrid import place
 from firstspike.worker.backend import WorkerBackend, WorkerModule
 from firstspike.worker.shim import AbsentError
 
@@ -64,7 +65,7 @@ def choose(layers: Layers, names: list[str]) -> Loaded:
 def start(choice: BackendChoice, bundle: Bundle, within_s: float) -> Backend | Absent:
     """Make a back end ready, or learn why it is not."""
     try:
-        backend: Backend = plugins.load("backends", choice.kind).create(choice.options, bundle, choice.name)
+        backend = place.make(choice, bundle)
     except AbsentError as error:
         return Absent("absent", error.reason, error.fix)
     except FirstspikeError as error:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from firstspike.backends._network import network_of
 from firstspike.bundle import Bundle
 from firstspike.errors import BundleError
+from firstspike.hybrid.back import bytes_of
 from firstspike.ttfs.network import Conv, Dense, Network
 from firstspike.types import Condition, Inference, Spikes
 from firstspike.worker import drivers, environments
+from firstspike.worker.back import WorkerBack, description
 from firstspike.worker.options import WorkerOptions, model_of
 from firstspike.worker.start import Program
 from firstspike.worker.supervisor import Supervisor, WorkerError
@@ -45,6 +47,21 @@ class WorkerModule:
         self._check(name, bundle, *load)
         supervisor = Supervisor(name, lambda: self._program(options), load, options.limits())
         return WorkerBackend(name, supervisor, answers)
+
+    def back(self, options: WorkerOptions, bundle: Bundle, name: str, shape: tuple[int, int, int]) -> WorkerBack:
+        """Start a worker for the back of a hybrid; see `hybrid.place`.
+
+        Raises:
+            BundleError: this back end runs no ONNX, or not this one.
+        """
+        if self.driver.NETWORK not in ROLES:
+            raise BundleError(f"back end {name!r} cannot run the model's back: it runs no ONNX")
+        own = options.of_driver()
+        if "network" in own:
+            own["network"] = "ann"  # the back is one, whatever is set for other models
+        load = {"options": own, "model": description(bundle, shape)}, bytes_of(bundle, shape)
+        self._check(name, bundle, *load)
+        return WorkerBack(name, Supervisor(name, lambda: self._program(options), load, options.limits()), bundle)
 
     def _check(self, name: str, bundle: Bundle, described: dict[str, Any], network: bytes) -> None:
         """Let the driver refuse a network that its SDK would run wrongly, before anything is started."""

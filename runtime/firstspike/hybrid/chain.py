@@ -1,0 +1,74 @@
+"""A plan of two parts as one back end: front, accumulator, back, one window at a time."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from firstspike.hybrid.accumulate import accumulate
+from firstspike.hybrid.part import Back, Front, Part, PartError
+from firstspike.types import READY, Condition, Inference, PartRun, Spikes
+
+
+class ChainBackend:
+    """See `backends.Backend`.
+
+    Args:
+        name: the plan's.
+        front: who runs the spiking part.
+        back: who runs the ANN.
+        interval: I, steps that one count sums up.
+        scale: a potential is a logit over this (the manifest's `decide.logit_scale`).
+        classes: how many logits there are.
+    """
+
+    def __init__(self, name: str, front: Front, back: Back, interval: int, scale: float, classes: int) -> None:
+        self.name = name
+        self._front, self._back = front, back
+        self._interval, self._scale, self._classes = interval, scale, classes
+
+    def infer(self, spikes: Spikes, within_s: float) -> Inference:
+        """See `Backend.infer`; what the front leaves of the time is the back's."""
+        began = time.monotonic()
+        deadline = began + within_s
+        if spikes.frames is None:
+            return Inference(self.name, None, None, failure=f"{self.name}: the window was not encoded as frames")
+        try:
+            counts = accumulate(self._front.run(spikes.frames, within_s), self._interval)
+            between = time.monotonic()
+            logits = self._back.run(counts, deadline - between)
+        except PartError as error:
+            return Inference(self.name, None, None, failure=str(error))
+        ended = time.monotonic()
+        potential = np.rint(logits.astype(np.float64) / self._scale)
+        # A NaN is caught by the comparison too.
+        if potential.shape != (self._classes,) or not (np.abs(potential) < 2**31).all():
+            wanted = f"no finite number of 32 bits for each of {self._classes} classes"
+            return Inference(self.name, None, None, failure=f"{self._back.name}: its answer is {wanted}")
+        parts = (
+            PartRun("front", self._front.name, _ns(between - began), counts.nbytes, int(counts.sum())),
+            PartRun("back", self._back.name, _ns(ended - between), None, None),
+        )
+        return Inference(self.name, potential.astype(np.int32), None, parts=parts)
+
+    def condition(self) -> Condition:
+        """See `Backend.condition`: that of the first part that cannot work, said by its name."""
+        parts: tuple[Part, ...] = (self._front, self._back)
+        for part in parts:
+            condition = part.condition()
+            if condition.state != "ready":
+                reason = f"{part.name}: {condition.reason}" if condition.reason else part.name
+                return Condition(condition.state, reason, condition.fix, condition.restarts, condition.pid)
+        conditions = [part.condition() for part in parts]
+        pid = next((one.pid for one in conditions if one.pid), None)
+        return READY if pid is None else Condition("ready", pid=pid, restarts=sum(one.restarts for one in conditions))
+
+    def close(self) -> None:
+        """End both parts."""
+        self._front.close()
+        self._back.close()
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)

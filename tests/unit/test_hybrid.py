@@ -1,0 +1,167 @@
+"""Bundles of two parts: the accumulator, the NumPy back against ONNX's own evaluator, and the chain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx.reference import ReferenceEvaluator
+from tests.support.onnx_nets import Net
+
+from firstspike.hybrid.accumulate import accumulate, accumulated_shape
+from firstspike.hybrid.chain import ChainBackend
+from firstspike.hybrid.onnx_run import Chain
+from firstspike.hybrid.part import PartError
+from firstspike.types import READY, Condition, Spikes
+
+SHAPE = (3, 4, 5)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([(16, 1), (16, 2), (16, 16), (6, 3), (255, 255)]))
+def test_counts_are_each_neurons_spikes_in_each_interval(seed, lengths):
+    steps, interval = lengths
+    spikes = np.random.default_rng(seed).integers(0, 2, (steps, 2, 3, 1), np.uint8)
+    counts = accumulate(spikes, interval)
+    assert counts.dtype == np.uint8
+    assert counts.shape == accumulated_shape((2, 3, 1), steps, interval)
+    for frame in range(steps // interval):
+        for channel in range(2):
+            part = spikes[frame * interval : (frame + 1) * interval, channel].astype(int).sum(0)
+            np.testing.assert_array_equal(counts[frame * 2 + channel], part)
+
+
+def test_a_neuron_that_always_spikes_fills_a_byte_and_does_not_overflow_it():
+    assert accumulate(np.ones((255, 1, 1, 1), np.uint8), 255).item() == 255
+
+
+@pytest.mark.parametrize(
+    ("steps", "interval", "says"),
+    [(16, 3, "16 steps do not divide by an interval of 3"), (16, 0, "1 to 255"), (512, 256, "1 to 255")],
+)
+def test_an_interval_that_does_not_fit_is_refused(steps, interval, says):
+    with pytest.raises(ValueError, match=says):
+        accumulate(np.zeros((steps, 1, 1, 1), np.uint8), interval)
+
+
+def network(seed, *, pool=False):
+    net = Net((3, 9, 8), seed, opset=13)
+    net.conv(5, (3, 3), (2, 2), (1, 1)).node("Relu")
+    if pool:
+        net.pool("MaxPool", (2, 2), (2, 2))
+    net.conv(4, (1, 2), bias=False)
+    size = int(np.prod(net.shape))
+    weight = net.constant("wd", net.rng.normal(0, 0.2, (6, size)))
+    net.node("Flatten", shape=(size,), axis=1)
+    return net.node("Gemm", weight, net.constant("bd", net.rng.normal(0, 1, 6)), shape=(6,), transB=1)
+
+
+@given(st.integers(0, 2**16), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_the_numpy_back_equals_onnx_own_evaluator(seed, pool):
+    model = network(seed, pool=pool).model()
+    x = np.random.default_rng(seed).integers(0, 5, (3, 9, 8)).astype(np.float32)
+    (expected,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x[np.newaxis]})
+    np.testing.assert_allclose(Chain(model.SerializeToString()).run(x), expected[0], rtol=1e-4, atol=1e-4)
+
+
+def test_an_operator_that_the_numpy_back_has_not_is_named():
+    model = Net((3, 4, 4), opset=13).node("Sigmoid").model()
+    with pytest.raises(ValueError, match="Sigmoid"):
+        Chain(model.SerializeToString())
+
+
+def test_an_attribute_that_would_be_ignored_is_refused():
+    model = Net((4, 4, 4), opset=13).conv(4, (1, 1), group=1, dilations=(2, 2)).model()
+    with pytest.raises(ValueError, match="dilations"):
+        Chain(model.SerializeToString())
+
+
+def test_a_network_that_is_cut_off_is_refused_at_every_length():
+    data = network(1).model().SerializeToString()
+    for length in range(0, len(data) - 1, 97):
+        with pytest.raises(ValueError):  # noqa: PT011 (every kind of damage has words of its own)
+            Chain(data[:length])
+
+
+class Part:
+    """A front or a back that does as it is told."""
+
+    output_shape = SHAPE
+
+    def __init__(self, name, answer, condition=READY):
+        self.name, self._answer, self._condition, self.closed, self.given = name, answer, condition, False, None
+
+    def run(self, given, within_s):
+        self.given = (given, within_s)
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+    def condition(self):
+        return self._condition
+
+    def close(self):
+        self.closed = True
+
+
+def chain(front, back):
+    return ChainBackend("one+two", front, back, interval=4, scale=0.5, classes=2)
+
+
+def window():
+    frames = np.zeros((16, *SHAPE), np.uint8)
+    return Spikes(16, np.empty((0, 0, 0), np.uint8), 100, frames=frames)
+
+
+def spiking(seed=0):
+    return np.random.default_rng(seed).integers(0, 2, (16, *SHAPE), np.uint8)
+
+
+def test_the_back_gets_the_counts_and_the_result_says_what_went_over_the_link():
+    front, back = Part("one", spiking()), Part("two", np.array([1.0, -2.0], np.float32))
+    answer = chain(front, back).infer(window(), 5.0)
+    assert answer.failure is None
+    assert answer.potential.tolist() == [2, -4]
+    np.testing.assert_array_equal(back.given[0], accumulate(spiking(), 4))
+    assert back.given[1] <= 5.0
+    first, second = answer.parts
+    assert (first.part, first.backend, first.link_bytes) == ("front", "one", 4 * 60)
+    assert first.spikes == int(spiking().sum())
+    assert (second.part, second.backend, second.link_bytes, second.spikes) == ("back", "two", None, None)
+
+
+@pytest.mark.parametrize("silent", ["front", "back"])
+def test_a_part_without_an_answer_is_a_failure_with_its_reason(silent):
+    answers = {"front": spiking(), "back": np.zeros(2, np.float32), silent: PartError("two: pulled out")}
+    answer = chain(Part("one", answers["front"]), Part("two", answers["back"])).infer(window(), 1.0)
+    assert (answer.potential, answer.failure, answer.parts) == (None, "two: pulled out", ())
+
+
+@pytest.mark.parametrize("logits", [[np.nan, 0], [np.inf, 0], [3e9, 0], [1.0, 2.0, 3.0]])
+def test_logits_that_make_no_sense_are_a_failure_and_never_an_answer(logits):
+    answer = chain(Part("one", spiking()), Part("two", np.array(logits, np.float32))).infer(window(), 1.0)
+    assert answer.potential is None
+    assert answer.failure.startswith("two: ")
+
+
+def test_a_window_that_is_not_frames_is_a_failure():
+    answer = chain(Part("one", spiking()), Part("two", np.zeros(2, np.float32))).infer(
+        Spikes(16, np.zeros((2, 4, 4), np.uint8), 3), 1.0
+    )
+    assert "not encoded as frames" in answer.failure
+
+
+def test_a_chain_is_as_ready_as_its_parts_and_names_the_one_that_is_not():
+    absent = Part("two", None, Condition("absent", "no stick", "plug it in"))
+    found = chain(Part("one", None), absent).condition()
+    assert (found.state, found.reason, found.fix) == ("absent", "two: no stick", "plug it in")
+    assert chain(Part("one", None), Part("two", None, Condition("ready", pid=7))).condition().pid == 7
+    assert chain(Part("one", None), Part("two", None)).condition() == READY
+
+
+def test_closing_a_chain_closes_both_parts():
+    front, back = Part("one", None), Part("two", None)
+    chain(front, back).close()
+    assert front.closed
+    assert back.closed
