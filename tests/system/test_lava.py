@@ -141,6 +141,12 @@ def test_verify_says_that_real_windows_are_equal_in_every_spike(environment, cap
     assert "Loihi 1: about 34 cores of 128; 21130 neurons, 1536105 synapses" in said
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in (ROOT / "models").glob("*/bundle.json")))
+def test_verify_passes_on_every_shipped_bundle(environment, name):
+    assert main(["verify", name, "--on", "lava", "--windows", "10"]) == 0
+
+
 def test_the_daemons_road_answers_with_the_emulators_potentials_and_spikes(environment):
     bundle = open_bundle(ROOT / "models" / "mnist-lenet")
     spikes = windows.simulated(bundle, 1).samples[0].spikes

@@ -1,7 +1,6 @@
 """A plan of `_lava_plan` on Lava's stock processes: built once, then one window after another."""
 
 import logging
-import os
 import sys
 from typing import Any, Dict, List, NamedTuple
 
@@ -10,6 +9,9 @@ import numpy as np
 from firstspike.backends import _lava_guard as guard
 from firstspike.backends import _lava_plan as plans
 from firstspike.worker.shim import AbsentError
+
+VERSION = "0.10.0"
+"""Of lava-nc, the only one that this was tried with."""
 
 
 class Answer(NamedTuple):
@@ -210,7 +212,3 @@ def check_installed() -> None:
             "lava-nc %s is installed, and its internals differ from those of %s" % (found, VERSION),
             "firstspike workers install lava --force, or take the entry `command` out of the section",
         )
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-VERSION = "0.10.0"
