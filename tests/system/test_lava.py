@@ -179,6 +179,21 @@ def test_a_wrong_spike_is_found_and_named_and_ends_with_65(environment, capsys, 
     assert "window 0: layer 2 (Conv), neuron (1, 3, 4) spikes at step" in capsys.readouterr().out
 
 
+def test_a_window_that_does_not_fit_is_refused_and_the_next_one_answered(worker, tmp_path):
+    network = lavas.network(2, "gated")
+    worker.load(*lavas.load_of(network, tmp_path / "network.npz"))
+    for times, reason in (
+        (np.full(network.input_shape, network.input_steps + 1, np.uint8), "the input has"),
+        (np.zeros((1, 2, 3), np.uint8), "the network takes"),
+    ):
+        reply = worker.ask(shim.INFER, {"arrays": [["times", "|u1", list(times.shape)]]}, times.tobytes())
+        assert reply.kind == shim.FAILURE
+        assert reason in reply.meta["reason"]
+    times = lavas.window(network, 0)
+    expected = definition.run(network, times)
+    assert worker.infer(times)["potential"].tolist() == expected.potential.tolist()
+
+
 def test_without_intels_extension_a_chip_is_absent_with_reason_and_fix(tmp_path):
     load = lavas.load_of(lavas.network(0, "gated"), tmp_path / "network.npz", hardware="loihi2")
     supervisor = Supervisor("lava", lavas.program(), load, Limits())

@@ -72,10 +72,19 @@ class Running:
         return len(self._actors)
 
     def infer(self, times: Any) -> Answer:
-        """Run one window.
+        """Run one window. What fails in the middle of one ends the process: Lava's would go on with half of it.
 
         Args:
             times: uint8, the step of each input's spike.
+        """
+        try:
+            return self._run(times)
+        except Exception as error:
+            guard.end("Lava failed during a window: %s: %s" % (type(error).__name__, error))
+            raise
+
+    def _run(self, times: Any) -> Answer:
+        """See `infer`.
 
         Raises:
             RuntimeError: a neuron did not spike exactly once: no network of this kind does that.
