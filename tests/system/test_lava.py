@@ -141,6 +141,12 @@ def test_verify_says_that_real_windows_are_equal_in_every_spike(environment, cap
     assert "Loihi 1: about 34 cores of 128; 21130 neurons, 1536105 synapses" in said
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in (ROOT / "models").glob("*/bundle.json")))
+def test_verify_passes_on_every_shipped_bundle(environment, name):
+    assert main(["verify", name, "--on", "lava", "--windows", "10"]) == 0
+
+
 def test_the_daemons_road_answers_with_the_emulators_potentials_and_spikes(environment):
     bundle = open_bundle(ROOT / "models" / "mnist-lenet")
     spikes = windows.simulated(bundle, 1).samples[0].spikes
@@ -171,6 +177,21 @@ def test_a_wrong_spike_is_found_and_named_and_ends_with_65(environment, capsys, 
     monkeypatch.setattr(Verifiable, "ask", wrong)
     assert main(["verify", "mnist-lenet", "--on", "lava", "--windows", "1"]) == 65
     assert "window 0: layer 2 (Conv), neuron (1, 3, 4) spikes at step" in capsys.readouterr().out
+
+
+def test_a_window_that_does_not_fit_is_refused_and_the_next_one_answered(worker, tmp_path):
+    network = lavas.network(2, "gated")
+    worker.load(*lavas.load_of(network, tmp_path / "network.npz"))
+    for times, reason in (
+        (np.full(network.input_shape, network.input_steps + 1, np.uint8), "the input has"),
+        (np.zeros((1, 2, 3), np.uint8), "the network takes"),
+    ):
+        reply = worker.ask(shim.INFER, {"arrays": [["times", "|u1", list(times.shape)]]}, times.tobytes())
+        assert reply.kind == shim.FAILURE
+        assert reason in reply.meta["reason"]
+    times = lavas.window(network, 0)
+    expected = definition.run(network, times)
+    assert worker.infer(times)["potential"].tolist() == expected.potential.tolist()
 
 
 def test_without_intels_extension_a_chip_is_absent_with_reason_and_fix(tmp_path):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -154,6 +156,26 @@ def test_an_answer_in_spikes_is_checked(changes, reason):
     broken = {key: array for key, array in {**arrays, **changes}.items() if array is not None}
     with pytest.raises(ValueError, match=reason):
         answers.read("lava", broken)
+
+
+def test_the_profiler_is_told_all_steps_and_read_once_after_the_last_window(monkeypatch, capsys):
+    """Lava's own profiler works on hardware alone: a stand-in with its public methods."""
+    calls = []
+
+    class Profiler:
+        def __getattr__(self, name):
+            return lambda **given: calls.append((name, given)) or "12 mW"
+
+    profiler = types.SimpleNamespace(Profiler=types.SimpleNamespace(init=lambda config: Profiler()))
+    for name in ("lava", "lava.utils"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "lava.utils.profiler", profiler)
+    meter = _lava_run._Meter("configuration", 3, 44)
+    assert calls == [("execution_time_probe", {"num_steps": 132}), ("energy_probe", {"num_steps": 132})]
+    for _ in range(5):
+        meter.note_window()
+    assert [name for name, _ in calls[2:]] == ["power_breakdown", "energy_breakdown"]
+    assert "power_breakdown: 12 mW" in capsys.readouterr().err
 
 
 def test_another_version_of_lava_is_refused_by_name(monkeypatch):

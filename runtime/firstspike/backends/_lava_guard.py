@@ -65,6 +65,13 @@ def guard_forks() -> None:
     os.register_at_fork(after_in_child=in_child)
 
 
+def end(reason: str) -> None:
+    """End this process, and Lava's with it; the daemon quotes the reason and starts another."""
+    sys.stderr.write("firstspike: %s\n" % reason)
+    sys.stderr.flush()
+    os._exit(EXIT_CODE)
+
+
 def watch(actors: List[Any], closing: Callable[[], bool]) -> None:
     """End this process as soon as one of Lava's has ended: the others wait for it without end.
 
@@ -79,8 +86,6 @@ def watch(actors: List[Any], closing: Callable[[], bool]) -> None:
         if closing():
             return
         names = [actor.name for actor in actors if actor.sentinel in ended]
-        sys.stderr.write("firstspike: a process of Lava's has ended (%s), and the network with it\n" % ", ".join(names))
-        sys.stderr.flush()
-        os._exit(EXIT_CODE)
+        end("a process of Lava's has ended (%s), and the network with it" % ", ".join(names))
 
     threading.Thread(target=wait, name="lava's processes", daemon=True).start()

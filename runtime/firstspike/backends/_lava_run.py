@@ -1,7 +1,6 @@
 """A plan of `_lava_plan` on Lava's stock processes: built once, then one window after another."""
 
 import logging
-import os
 import sys
 from typing import Any, Dict, List, NamedTuple
 
@@ -10,6 +9,9 @@ import numpy as np
 from firstspike.backends import _lava_guard as guard
 from firstspike.backends import _lava_plan as plans
 from firstspike.worker.shim import AbsentError
+
+VERSION = "0.10.0"
+"""Of lava-nc, the only one that this was tried with."""
 
 
 class Answer(NamedTuple):
@@ -70,10 +72,19 @@ class Running:
         return len(self._actors)
 
     def infer(self, times: Any) -> Answer:
-        """Run one window.
+        """Run one window. What fails in the middle of one ends the process: Lava's would go on with half of it.
 
         Args:
             times: uint8, the step of each input's spike.
+        """
+        try:
+            return self._run(times)
+        except Exception as error:
+            guard.end("Lava failed during a window: %s: %s" % (type(error).__name__, error))
+            raise
+
+    def _run(self, times: Any) -> Answer:
+        """See `infer`.
 
         Raises:
             RuntimeError: a neuron did not spike exactly once: no network of this kind does that.
@@ -210,7 +221,3 @@ def check_installed() -> None:
             "lava-nc %s is installed, and its internals differ from those of %s" % (found, VERSION),
             "firstspike workers install lava --force, or take the entry `command` out of the section",
         )
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-VERSION = "0.10.0"

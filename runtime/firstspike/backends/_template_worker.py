@@ -89,7 +89,8 @@ class Driver:
             times: spike times, uint8 (channels, height, width); the input's value is (steps − times) · scale.
 
         Returns:
-            `output`: float32 (classes,). For "dense" these are potentials, integers in floating point.
+            `output`: float32 (classes,). For "dense" these are potentials, integers in floating point. For "ttfs"
+            instead `potential` and `first_spike`, int32 (classes,), as in `types.Inference`.
         """
         activations = (self.steps - times.astype(np.float32))[np.newaxis]
         del activations  # an SDK would run it here

@@ -106,6 +106,7 @@ class Driver:
         _check_device(options["hardware"])
         self._plan = _planned(options, model, network)
         self._shape = (model["channels"], model["height"], model["width"])
+        self._steps = model["steps"]
         self._trace = options["trace"]
         places = self._plan.places if self._trace else self._plan.places[-1:]
         # Flatten shares the neurons of the layer before: read out once.
@@ -136,11 +137,12 @@ class Driver:
             int32 of layer n's shape: the global step of each neuron's spike.
 
         Raises:
-            ValueError: `times` has another shape.
-            RuntimeError: Lava failed.
+            ValueError: `times` has another shape, or a spike too late.
         """
         if times.shape != self._shape:
             raise ValueError("a window of shape %s, the network takes %s" % (times.shape, self._shape))
+        if times.max() > self._steps:
+            raise ValueError("a spike at step %d, the input has %d steps" % (times.max(), self._steps))
         answer = self._running.infer(times)
         spikes = dict(zip([place.population for place in self._read], answer.spikes))
         last = spikes[self._plan.places[-1].population]
