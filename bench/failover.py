@@ -94,16 +94,17 @@ def measure(kills: int) -> None:
         finally:
             child.terminate()
             child.wait()
-    print(f"{kills} times kill -9, {len(in_flight)} of them in the midst of an inference; deadline {DEADLINE_MS} ms")
+    title = f"ms, {kills} times kill -9, {len(in_flight)} in the midst of an inference; deadline {DEADLINE_MS} ms"
+    print(f"| {title} | p50 | p99 | most |\n|---|---|---|---|")
     for name, values in {
-        "window in flight, close to its decision": in_flight,
+        "window in flight: close to its decision, by the next plan": in_flight,
         "kill to the next decision with an answer": next_answer,
-        "kill to the worker's next answer": back,
+        "kill to the next answer of the worker's successor": back,
     }.items():
         found = quantiles(values)
         assert found is not None
-        print(f"{name:42}" + " ".join(f"{key} {value:7.1f} ms" for key, value in found.items()))
-    print(f"windows without an answer: {unanswered}; later than the deadline: {late}")
+        print(f"| {name} | {found['p50']:.1f} | {found['p99']:.1f} | {found['max']:.1f} |")
+    print(f"| windows without an answer: {unanswered}; later than the deadline: {late} | | | |")
 
 
 if __name__ == "__main__":

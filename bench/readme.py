@@ -99,6 +99,19 @@ hands, over ipc:
 
 {markdown(table(log, "| µs, "))}
 
+A worker adds a round trip over a socketpair to its SDK's own time (processors that sleep between windows wake up
+slowly, whoever wakes them):
+
+{markdown(table(log, "| µs a round trip"))}
+
+A worker is killed again and again, as a pulled plug would; windows of 10 ms go on coming:
+
+{markdown(table(log, "| ms, "))}
+
+Several sources on the two cores, each in a daemon's pipeline of its own:
+
+{markdown(table(log, "| windows a second"))}
+
 """
     readme = README.read_text(encoding="utf-8")
     begin, end = readme.index("## How fast it is"), readme.index("## Status")

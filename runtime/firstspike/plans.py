@@ -105,7 +105,8 @@ class Runner:
         ready, why = [], {}
         for backend in self.backends:
             condition = backend.condition()
-            if condition.state == "ready":
+            # One that is busy for no reason told gives a sign of life or answers another's window: it is waited for.
+            if condition.state == "ready" or (condition.state == "busy" and condition.reason is None):
                 ready.append(backend.name)
             else:
                 reason = f": {condition.reason}" if condition.reason else ""

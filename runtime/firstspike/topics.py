@@ -24,7 +24,9 @@ class Topic:
 
 
 DECISION = Topic("decision", Decision, "for every window that has events")
-HEALTH = Topic("health", Health, "every publish.health_period_s, and at start, run and stop")
+HEALTH = Topic(
+    "health", Health, "every publish.health_period_s, at start, run and stop, and when a back end's state changes"
+)
 PROVISIONAL = Topic("provisional", Provisional, "before a decision, if publish.provisional is set")
 
 TOPICS = (DECISION, HEALTH, PROVISIONAL)

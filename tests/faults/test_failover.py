@@ -77,7 +77,7 @@ def daemon(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_next_plan_answers_every_window_until_the_worker_is_replaced(daemon, number):
-    child, watch = daemon()
+    child, watch = daemon(backend__null__load_s="0.5")  # longer than the recording's pauses, in which nobody asks
     watch.until_answered_by("null")
     pid = watch.worker().pid
     start = len(watch.decisions)
@@ -127,3 +127,47 @@ def test_a_daemon_that_ends_takes_its_worker_along(daemon, number):
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not alive(pid)
+
+
+def footprint(pid):
+    """Descriptors, threads, children that nobody buried, and resident memory (MiB) of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    children = [Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] for child in
+                Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if alive(child)]  # fmt: skip
+    threads = int(status.split("Threads:")[1].split()[0])
+    memory = int(status.split("VmRSS:")[1].split()[0]) / 1024
+    return len(list(Path(f"/proc/{pid}/fd").iterdir())), threads, children.count("Z"), memory
+
+
+@pytest.mark.soak
+def test_one_daemon_survives_200_deaths_of_its_worker_without_growing(daemon):
+    child, watch = daemon(backend__null__rest_s="0.02", backend__null__latency_ms="3")
+    gone, unanswered = set(), []
+    for death in range(200):
+        watch.until_answered_by("null")
+        worker = watch.worker()
+        while worker.pid in gone or worker.pid is None:
+            worker = watch.worker()
+        if death == 20:
+            before = footprint(child.pid)
+        gone.add(worker.pid)
+        start = len(watch.decisions)
+        os.kill(worker.pid, signal.SIGSTOP if death % 10 == 9 else signal.SIGKILL)
+        watch.until(lambda watch: watch.health[-1].backends[0].pid not in gone | {None})
+        unanswered += [d.status for d in watch.decisions[start:] if d.backend is None]
+        del watch.health[:-1]
+    watch.until_answered_by("null")
+    after = footprint(child.pid)
+    print(
+        f"descriptors, threads, zombies, MiB: {before} after 20 deaths, {after} after 200; "
+        f"windows without an answer: {len(unanswered)}"
+    )
+    assert child.poll() is None
+    assert after[0] <= before[0] + 2
+    assert after[1] <= before[1] + 1
+    assert after[2] <= 1  # one may just have died
+    assert after[3] <= before[3] + 8
+    # While a stopped worker is waited for, windows of 10 ms pile up, and the freshest win.
+    assert set(unanswered) <= {"dropped"}
+    assert len(unanswered) <= 4 * 20
+    assert watch.subscriber.lost["decision"] == 0

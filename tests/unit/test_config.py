@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import contextlib
+import tomllib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.program import ROOT
 
+from firstspike import plugins
 from firstspike.config import load
 from firstspike.config_layers import read_layers
 from firstspike.errors import ConfigError, NoInputError
+from firstspike.worker import drivers
+from firstspike.worker.options import WorkerOptions
 
 GOOD = """\
 [model]
@@ -133,3 +138,14 @@ def test_text_may_look_like_a_number(file):
 )
 def test_values_beyond_all_limits(file, setting):
     assert setting.split("=")[0].rpartition(".")[0] in fault(file, setting)
+
+
+@pytest.mark.parametrize("kind", ["openvino", "ncs2", "tensorrt"])
+def test_the_reference_configuration_has_every_key_of_an_accelerator_with_its_default(kind):
+    sections = tomllib.loads((ROOT / "config.toml").read_text())["backend"]
+    options = plugins.load("backends", kind).Options
+    defaults = {name: field.default for name, field in options.model_fields.items()}
+    assert sections[kind] == {name: defaults[name] for name in sections[kind]}
+    assert set(drivers.load(kind).options) <= set(sections[kind])
+    common = set(WorkerOptions.model_fields) - {"command"}
+    assert kind != "openvino" or common <= set(sections[kind])

@@ -152,8 +152,9 @@ def test_forced_anew_it_replaces_the_old_one(tmp_path, place):
 
 
 INSTALL = """\
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite run in the background of a shell ignores it
 from firstspike.worker import drivers, install
 install.install(drivers.load("null"), Path(sys.argv[1]), force=False, say=print, progress=print)
 """
@@ -174,7 +175,10 @@ def test_interrupted_it_leaves_nothing_half_made(number, tmp_path, place):
     with subprocess.Popen([sys.executable, "-c", INSTALL, slow], stderr=subprocess.DEVNULL) as child:
         pip = int(await_file(tmp_path / "pip.pid"))
         child.send_signal(number)
-        child.wait(30)
+        try:
+            child.wait(30)
+        finally:
+            child.kill()
     assert look(drivers.load("null")).state == "not installed"
     if number == signal.SIGINT:
         assert left(place) == []  # and pip has ended

@@ -59,6 +59,13 @@ def test_a_plan_that_is_not_ready_is_not_asked_and_its_reason_is_told():
     assert out[0].reasons == ["stick: absent: no stick is plugged in; answered by cpu"]
 
 
+def test_a_back_end_that_is_busy_is_waited_for_unless_it_owes_an_answer():
+    busy, owing = Named("a", state=Condition("busy")), Named("a", state=Condition("busy", "no answer for 0.2 s"))
+    assert [d.status for d in drive(FakeStream([block(0)]), backend=[busy, Named("b")])[1]] == ["ok"]
+    out = drive(FakeStream([block(0)]), backend=[owing, Named("b")])[1]
+    assert out[0].reasons == ["a: busy: no answer for 0.2 s; answered by b"]
+
+
 def test_if_all_plans_fail_each_reason_is_told_and_there_is_no_answer():
     _, out = drive(FakeStream([block(0)]), backend=[Named("a", failures=(1,)), Named("b", failures=(1,))])
     assert (out[0].status, out[0].backend, out[0].plan, out[0].label) == ("degraded", None, None, None)

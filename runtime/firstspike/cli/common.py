@@ -14,7 +14,7 @@ from firstspike.messages import Counters, Decision, Provisional
 
 DEFAULT_MODEL = "nmnist"
 BAR = 20
-HEADER = "sensor time      answer, probability (recent windows) | last window alone, its events | close to publish | who answered"
+HEADER = "sensor time      answer, probability (recent windows) | last window alone, its events | close to publish | by"
 
 
 def add_config_arguments(command: argparse.ArgumentParser) -> None:

@@ -84,7 +84,9 @@ def _show_changes(health: Health, told: dict[str, str]) -> None:
     now = {"health": f"{health.state}: {'; '.join(health.reasons)}" if health.state == "degraded" else "ok"}
     for backend in health.backends:
         # From ready to busy and back it goes with every window.
-        state = "ready" if backend.state == "busy" else backend.state
+        well = backend.state in ("ready", "busy")
+        pid = f" (pid {backend.pid})" if backend.pid is not None else ""
+        state = f"ready{pid}" if well else backend.state
         now[f"back end {backend.name}"] = ": ".join(part for part in (state, backend.reason, backend.fix) if part)
     for subject, text in now.items():
         # That all is well is news only after it was not.

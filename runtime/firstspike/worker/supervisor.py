@@ -277,7 +277,7 @@ class Supervisor:
             self._await_overdue(link, since)
         elif link.wait_for_end(self._heard + self._limits.ping_s - time.monotonic(), self._wake):
             self._note_end(link)
-        else:
+        elif time.monotonic() - self._heard >= self._limits.ping_s:  # windows' answers are signs of life too
             self._ping(link)
 
     def _start(self) -> None:
