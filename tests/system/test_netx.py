@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.support.netx import netx_spikes
+from tests.support.netx import CHILD, netx_spikes
 from tests.support.slayer_file import write
 from tests.unit.cuba_networks import random_frames, random_network
 
@@ -13,6 +13,7 @@ from firstspike.cuba.hdf5 import read
 from firstspike.cuba.network import Conv, Dense, Flatten, Network, Neuron, Pool
 
 pytest.importorskip("h5py", reason="h5py (the extra 'hybrid') is not installed")
+PLACE = CHILD.parent / "slayer_trained"
 
 
 def compare(network, samples, folder):
@@ -49,6 +50,11 @@ def test_layers_of_all_kinds_on_several_samples(tmp_path):
     network = Network((2, 12, 10), layers)
     samples = (rng.random((3, 16, 2, 12, 10)) < 0.1).astype(np.uint8)
     assert compare(network, samples, tmp_path) > 5000
+
+
+def test_a_network_that_slayer_trained(tmp_path):
+    with np.load(PLACE / "samples.npz") as samples:
+        assert compare(read(PLACE / "trained.net"), samples["frames"], tmp_path) > 10_000
 
 
 def test_delays(tmp_path):
