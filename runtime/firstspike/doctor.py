@@ -205,8 +205,9 @@ class Plan:
 def sections(loaded: config.Loaded | None) -> list[Section]:
     """What to examine: the configured plans that run in workers, then the other drivers as they are by default."""
     configured = []
-    chosen = [part for plan in (loaded.backends if loaded else ()) for part in plan.parts or (plan,)]
-    for choice in dict.fromkeys(chosen):
+    plans_of = loaded.backends if loaded is not None else ()
+    chosen = {part.name: part for plan in plans_of for part in plan.parts or (plan,)}
+    for choice in chosen.values():
         if isinstance(choice.options, WorkerOptions):
             command = tuple(choice.options.command) or None
             configured.append(Section(choice.name, choice.kind, choice.options.of_driver(), command))
