@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from firstspike.bundle import Bundle
 from firstspike.errors import BundleError
 from firstspike.hybrid.part import PartError
-from firstspike.types import Condition
+from firstspike.worker.held import Held
 from firstspike.worker.supervisor import Supervisor, WorkerError
 
 
@@ -31,12 +32,11 @@ def description(bundle: Bundle, shape: tuple[int, int, int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class WorkerBack:
+class WorkerBack(Held):
     """See `hybrid.part.Back`."""
 
-    def __init__(self, name: str, supervisor: Supervisor, bundle: Bundle) -> None:
-        self.name = name
-        self.supervisor = supervisor
+    def __init__(self, name: str, start: Callable[[], Supervisor], bundle: Bundle) -> None:
+        super().__init__(name, start)
         if bundle.manifest.parts is None:
             raise BundleError(f"{bundle.folder}: the bundle has no parts")
         self._interval = np.uint8(bundle.manifest.parts.interval)
@@ -52,11 +52,3 @@ class WorkerBack:
             self.supervisor.distrust("the worker is replaced: its answer is no row of finite numbers called 'output'")
             raise PartError(f"{self.name}: its answer is no row of finite numbers called 'output'")
         return np.asarray(output, np.float32)
-
-    def condition(self) -> Condition:
-        """See `hybrid.part.Part.condition`."""
-        return self.supervisor.condition
-
-    def close(self) -> None:
-        """End the worker."""
-        self.supervisor.close()

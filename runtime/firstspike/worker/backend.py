@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -15,9 +16,10 @@ from firstspike.bundle import Bundle
 from firstspike.errors import BundleError
 from firstspike.hybrid.back import bytes_of
 from firstspike.ttfs.network import Conv, Dense, Network
-from firstspike.types import Condition, Inference, Spikes
+from firstspike.types import Inference, Spikes
 from firstspike.worker import drivers, environments
 from firstspike.worker.back import WorkerBack, description
+from firstspike.worker.held import Held
 from firstspike.worker.options import WorkerOptions, model_of
 from firstspike.worker.start import Program
 from firstspike.worker.supervisor import Supervisor, WorkerError
@@ -37,7 +39,7 @@ class WorkerModule:
         self.Options = model_of(module)
 
     def create(self, options: WorkerOptions, bundle: Bundle, name: str) -> WorkerBackend:
-        """Start a worker for the bundle; it gets ready by itself.
+        """A back end whose worker starts when it is first asked for anything.
 
         Raises:
             BundleError: the bundle has not what this back end runs.
@@ -45,11 +47,10 @@ class WorkerModule:
         answers = Answers(bundle, self._form(options))
         load = {"options": options.of_driver(), "model": answers.model}, self._network(bundle, answers.form)
         self._check(name, bundle, *load)
-        supervisor = Supervisor(name, lambda: self._program(options), load, options.limits())
-        return WorkerBackend(name, supervisor, answers)
+        return WorkerBackend(name, self._starter(name, options, load), answers)
 
     def back(self, options: WorkerOptions, bundle: Bundle, name: str, shape: tuple[int, int, int]) -> WorkerBack:
-        """Start a worker for the back of a hybrid; see `hybrid.place`.
+        """The back of a hybrid, see `hybrid.place`; its worker starts when it is first asked for anything.
 
         Raises:
             BundleError: this back end runs no ONNX, or not this one.
@@ -61,7 +62,12 @@ class WorkerModule:
             own["network"] = "ann"  # the back is one, whatever is set for other models
         load = {"options": own, "model": description(bundle, shape)}, bytes_of(bundle, shape)
         self._check(name, bundle, *load)
-        return WorkerBack(name, Supervisor(name, lambda: self._program(options), load, options.limits()), bundle)
+        return WorkerBack(name, self._starter(name, options, load), bundle)
+
+    def _starter(
+        self, name: str, options: WorkerOptions, load: tuple[dict[str, Any], bytes]
+    ) -> Callable[[], Supervisor]:
+        return lambda: Supervisor(name, lambda: self._program(options), load, options.limits())
 
     def _check(self, name: str, bundle: Bundle, described: dict[str, Any], network: bytes) -> None:
         """Let the driver refuse a network that its SDK would run wrongly, before anything is started."""
@@ -170,12 +176,11 @@ class Answers:
         return np.asarray(frame.last - np.clip(activation, 0, readout.steps), np.int32)
 
 
-class WorkerBackend:
+class WorkerBackend(Held):
     """See `backends.Backend`."""
 
-    def __init__(self, name: str, supervisor: Supervisor, answers: Answers) -> None:
-        self.name = name
-        self.supervisor = supervisor
+    def __init__(self, name: str, start: Callable[[], Supervisor], answers: Answers) -> None:
+        super().__init__(name, start)
         self._answers = answers
 
     def infer(self, spikes: Spikes, within_s: float) -> Inference:
@@ -189,11 +194,3 @@ class WorkerBackend:
         except ValueError as error:
             self.supervisor.distrust(f"the worker is replaced: {error}")
             return Inference(self.name, None, None, failure=f"{self.name}: {error}")
-
-    def condition(self) -> Condition:
-        """See `Backend.condition`."""
-        return self.supervisor.condition
-
-    def close(self) -> None:
-        """End the worker."""
-        self.supervisor.close()
