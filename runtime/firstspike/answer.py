@@ -185,9 +185,8 @@ class Answerer:
         )
         published_ns = self._clock.now_ns()
         status, reasons = self._schedule.status(
-            closed_ns=due.closed_ns, now_ns=published_ns, admitted=trip.dropped is None, faults=faults,
-            cause=trip.dropped or "stale",
-        )  # fmt: skip
+            closed_ns=due.closed_ns, now_ns=published_ns, faults=faults, dropped=trip.dropped
+        )
         first = anytime.report(
             answered, self._manifest.labels, speaks=answer.label is not None, window_label=answer.label
         ) if answered else None  # fmt: skip

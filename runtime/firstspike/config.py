@@ -107,10 +107,15 @@ class ScheduleSection(Section):
             raise ValueError("must be 0 or 2 or more: every window would be a probe")
         return value
 
+    @property
+    def deadline_ns(self) -> int:
+        """The deadline in ns."""
+        return round(self.deadline_ms * 1e6)
+
     def settings(self) -> Settings:
         """As the scheduler takes them."""
         return Settings(
-            deadline_ns=round(self.deadline_ms * 1e6), policy=self.policy, better=self.better, hold=self.hold,
+            deadline_ns=self.deadline_ns, policy=self.policy, better=self.better, hold=self.hold,
             probe_every=self.probe_every, queue=self.queue,
         )  # fmt: skip
 

@@ -88,16 +88,15 @@ def rooms(
         scheduling = config.schedule.settings()
         live = not virtual and source.speed is not None
         runner = Runner(backends, scheduling if live else scheduling.for_replay(), clock)
-        deadline_ns = round(config.schedule.deadline_ms * 1e6)
+        deadline_ns = config.schedule.deadline_ns
         answerer = Answerer(
             manifest=manifest, decide=decide, runner=runner, schedule=Schedule(deadline_ns),
             clock=clock, epoch=epoch, sink=sink, early=early if config.publish.provisional else None,
         )  # fmt: skip
-        queue: Queue[Due] = Queue(scheduling.queue, scheduling.deadline_ns)
         handover: Handover = Inline(answerer)
         if live:
-            quick_ns = round(deadline_ns * QUICK)
-            handover = Queued(answerer, queue, clock.now_ns, runner.least_ns, lambda: runner.last_ns, quick_ns)
+            queue: Queue[Due] = Queue(scheduling.queue, deadline_ns)
+            handover = Queued(answerer, queue, runner, clock.now_ns, round(deadline_ns * QUICK))
         pipeline = Pipeline(
             input_spec=manifest.input, settings=settings, source=source, answerer=answerer, handover=handover,
             clock=clock, stopping=stopping,

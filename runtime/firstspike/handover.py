@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Protocol
 
 from firstspike.answer import Answerer, Due
+from firstspike.plans import Runner
 from firstspike.schedule import Dropped, Queue
 
 
@@ -55,21 +56,18 @@ class Queued:
     Args:
         answerer: used by one thread at a time.
         queue: used under a lock.
+        runner: whom the answerer asks; knows how long answers take.
         now_ns: the clock of `Due.closed_ns`.
-        least_ns: how long the quickest answer is expected to take.
-        last_ns: how long the last answer took; 0: there was none.
         quick_ns: see above.
     """
 
     def __init__(
-        self, answerer: Answerer, queue: Queue[Due], now_ns: Callable[[], int], least_ns: Callable[[], int],
-        last_ns: Callable[[], int], quick_ns: int,
-    ) -> None:  # fmt: skip
+        self, answerer: Answerer, queue: Queue[Due], runner: Runner, now_ns: Callable[[], int], quick_ns: int
+    ) -> None:
         self._answerer = answerer
         self._queue = queue
+        self._runner = runner
         self._now_ns = now_ns
-        self._least_ns = least_ns
-        self._last_ns = last_ns
         self._quick_ns = quick_ns
         self._busy = False
         """Whether the thread is answering; the reader's does so in `put`."""
@@ -85,7 +83,7 @@ class Queued:
             if self._fault is not None:
                 raise self._fault
             idle = not (self._busy or len(self._queue) or self._dropped)
-            at_once = idle and 0 < self._last_ns() <= self._quick_ns
+            at_once = idle and 0 < self._runner.last_ns <= self._quick_ns
             if not at_once:
                 displaced = self._queue.put(due, due.closed_ns)
                 if displaced is not None:
@@ -119,7 +117,7 @@ class Queued:
         """Wait for a window, publish those before it that were dropped, and answer it; False at the end."""
         with self._turn:
             self._turn.wait_for(lambda: self._ending or len(self._queue) > 0 or bool(self._dropped))
-            taken = self._queue.take(self._now_ns(), self._least_ns())
+            taken = self._queue.take(self._now_ns(), self._runner.least_ns())
             dropped, self._dropped = [*self._dropped, *taken.dropped], []
             self._busy = True
         for one in dropped:

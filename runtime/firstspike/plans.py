@@ -32,8 +32,11 @@ class Ran:
     """Why the result is degraded; empty if it is not."""
     failures: int
     """How many plans were asked and failed."""
-    fell_back: bool
-    """Whether another plan answered than the one that should have."""
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether another plan answered than the one that should have."""
+        return self.plan is not None and bool(self.faults)
 
 
 class Runner:
@@ -48,7 +51,6 @@ class Runner:
     def __init__(self, backends: Sequence[Backend], settings: Settings, clock: Clock) -> None:
         self.backends = tuple(backends)
         self._by_name = {backend.name: backend for backend in backends}
-        self._settings = settings
         # Under the virtual clock there is no deadline, and the scheduler only needs times that never decrease.
         self._now_ns = time.monotonic_ns if clock.kind == "virtual" else clock.now_ns
         self.last_ns = 0
@@ -87,12 +89,11 @@ class Runner:
             timed_out = not ok and budget is not None and ended - started >= 0.95 * budget
             self._scheduler.learn(name, Outcome(ok, ended - started, timed_out=timed_out), ended)
             if ok:
-                faults = choice.faults(failed, name)
-                return Ran(inference, name, faults, len(failed), bool(faults))
+                return Ran(inference, name, choice.faults(failed, name), len(failed))
             failed.append(inference.failure or "")
         faults = choice.faults(failed, None)
         nobody = inference or Inference("", None, None, failure="; ".join(faults))
-        return Ran(nobody, None, faults, len(failed), fell_back=False)
+        return Ran(nobody, None, faults, len(failed))
 
     @staticmethod
     def _ask(backend: Backend, spikes: Spikes, within_s: float, early: Early | None) -> Inference:
@@ -142,8 +143,7 @@ class Runner:
         ready, why = self._ready()
         if not ready:
             return [*why.values()]
-        first = self.backends[0].name
-        return [] if self.first_is_ready() or first not in why else [why[first]]
+        return [] if self.first_is_ready() else [why[self.backends[0].name]]
 
     def health(self) -> list[BackendHealth]:
         """How each back end stands, and what is known of it."""

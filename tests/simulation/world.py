@@ -124,9 +124,7 @@ class World:
         return self
 
     def _drop(self, window: int, closed_ns: int, now_ns: int, cause) -> None:
-        status, reasons = self.schedule.status(
-            closed_ns=closed_ns, now_ns=now_ns, admitted=False, faults=[], cause=cause
-        )
+        status, reasons = self.schedule.status(closed_ns=closed_ns, now_ns=now_ns, faults=[], dropped=cause)
         self.fates.append(Fate(window, closed_ns, now_ns, status, [cause, *reasons], None, None, ()))
 
     def _infer(self, window: int, closed_ns: int, ready: list[str]) -> None:
@@ -147,7 +145,7 @@ class World:
                 break
             failed.append(f"{name}: {'no answer in time' if outcome.timed_out else 'failed'}")
         status, reasons = self.schedule.status(
-            closed_ns=closed_ns, now_ns=self.now_ns, admitted=True, faults=choice.faults(failed, by)
+            closed_ns=closed_ns, now_ns=self.now_ns, faults=choice.faults(failed, by)
         )
         first = choice.plans[0] if choice.plans else None
         self.fates.append(Fate(window, closed_ns, self.now_ns, status, reasons, by, first, tuple(asked)))

@@ -32,10 +32,10 @@ def pipeline_of(
         manifest=manifest, decide=decide or manifest.decide, runner=runner, schedule=Schedule(deadline_ns),
         clock=clock, epoch="e", sink=sink, early=early,
     )  # fmt: skip
-    queue: Queue[Due] = Queue(scheduling.queue, scheduling.deadline_ns)
     handover = Inline(answerer)
     if queued:
-        handover = Queued(answerer, queue, clock.now_ns, runner.least_ns, lambda: runner.last_ns, quick_ns)
+        queue: Queue[Due] = Queue(scheduling.queue, scheduling.deadline_ns)
+        handover = Queued(answerer, queue, runner, clock.now_ns, quick_ns)
     return Pipeline(
         input_spec=manifest.input, settings=Settings(manifest.window, **settings), source=source, answerer=answerer,
         handover=handover, clock=clock, stopping=stopping,

@@ -1,4 +1,4 @@
-"""Other Pythons of this machine, each with NumPy, as workers have them."""
+"""Other Pythons of this machine, and environments of them with packages that no driver asks for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from tests.support.program import ROOT
+
+from firstspike.errors import UnavailableError
+from firstspike.worker.interpreters import find
 
 NUMPY = {
     (3, 6): "1.19.5", (3, 7): "1.21.6", (3, 8): "1.24.4", (3, 9): "2.0.2", (3, 10): "2.2.6", (3, 11): "2.4.6",
@@ -62,3 +65,26 @@ def with_numpy(version):
             pytest.skip(f"NumPy {NUMPY[version]} for Python {minor} cannot be installed: {done.stderr.strip()[-200:]}")
         (folder / ".done").touch()
     return str(python)
+
+
+@functools.cache
+def environment(versions, *packages):
+    """The Python of an environment with these packages, made once and kept in build/.
+
+    Skips by name where there is no interpreter of these versions (best first), or pip cannot install.
+    """
+    folder = ROOT / "build" / "workers-test" / "_".join((versions[0], *packages)).replace("==", "-")
+    python, done = folder / "bin" / "python", folder / ".done"
+    if done.exists() and python.exists():
+        return python
+    try:
+        found = find(versions)
+    except UnavailableError as error:
+        pytest.skip(f"{packages[0]}: {error}")
+    shutil.rmtree(folder, ignore_errors=True)
+    for argv in ([found.path, "-m", "venv", folder], [python, "-m", "pip", "install", "--quiet", *packages]):
+        made = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if made.returncode:
+            pytest.skip(f"{' '.join(packages)} cannot be installed: {made.stderr.strip().splitlines()[-1:]}")
+    done.touch()
+    return python

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -12,42 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.support.program import ROOT
+from tests.support.pythons import environment
 
-PLACE = ROOT / "build" / "workers-test"
 CHILD = Path(__file__).parent / "worker_child.py"
-
-
-def interpreter(versions: Sequence[str]) -> Path | None:
-    """A Python of one of these versions, on PATH or among pyenv's."""
-    folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for version in versions:
-        on_path = shutil.which(f"python{version}")
-        found = [Path(on_path)] if on_path else []
-        for path in [*found, *sorted(folder.glob(f"{version}.*/bin/python"))]:
-            asked = [path, "-c", "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"]
-            if subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() == version:
-                return path
-    return None
-
-
-@functools.cache
-def environment(versions: tuple[str, ...], *packages: str) -> Path:
-    """The Python of an environment with these packages; where none can be made the test is skipped, with the reason."""
-    folder = PLACE / "_".join(packages).replace("==", "-")
-    python, done = folder / "bin" / "python", folder / ".done"
-    if done.exists() and python.exists():
-        return python
-    found = interpreter(versions)
-    if found is None:
-        pytest.skip(f"no Python {' or '.join(versions)} is here, which {packages[0]} needs")
-    shutil.rmtree(folder, ignore_errors=True)
-    for argv in ([found, "-m", "venv", folder], [python, "-m", "pip", "install", "--quiet", *packages]):
-        made = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if made.returncode:
-            pytest.skip(f"{packages[0]} cannot be installed: {made.stderr.strip().splitlines()[-1:]}")
-    done.touch()
-    return python
 
 
 def myriad() -> Path:

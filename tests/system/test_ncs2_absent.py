@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.support.program import ROOT
-from tests.support.sticks import CHILD, ask, environment, myriad, umockdev
+from tests.support.pythons import environment
+from tests.support.sticks import CHILD, ask, myriad, umockdev
 
 from firstspike.backends import _ncs2_preflight as preflight
 from firstspike.backends import ncs2

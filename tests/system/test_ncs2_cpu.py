@@ -17,7 +17,8 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 from tests.support.program import DATA, ROOT
-from tests.support.sticks import ask, environment, myriad
+from tests.support.pythons import environment
+from tests.support.sticks import ask, myriad
 
 from firstspike.backends import ncs2
 from firstspike.bundle import open_bundle

@@ -10,17 +10,17 @@ def test_the_deadline_decides_between_ok_late_and_dropped():
     schedule = Schedule(deadline_ns=10 * MS)
     assert schedule.admits(0, 10 * MS)
     assert not schedule.admits(0, 10 * MS + 1)
-    assert schedule.status(closed_ns=0, now_ns=5 * MS, admitted=True, faults=[]) == ("ok", [])
-    status, reasons = schedule.status(closed_ns=0, now_ns=12 * MS, admitted=True, faults=[])
+    assert schedule.status(closed_ns=0, now_ns=5 * MS, faults=[]) == ("ok", [])
+    status, reasons = schedule.status(closed_ns=0, now_ns=12 * MS, faults=[])
     assert status == "late"
     assert "12.0 ms" in reasons[0]
-    status, reasons = schedule.status(closed_ns=0, now_ns=50 * MS, admitted=False, faults=[])
+    status, reasons = schedule.status(closed_ns=0, now_ns=50 * MS, faults=[], dropped="stale")
     assert status == "dropped"
     assert "50.0 ms" in reasons[0]
 
 
 def test_a_fault_degrades_even_a_late_result():
-    status, reasons = Schedule(MS).status(closed_ns=0, now_ns=9 * MS, admitted=True, faults=["no answer"])
+    status, reasons = Schedule(MS).status(closed_ns=0, now_ns=9 * MS, faults=["no answer"])
     assert (status, reasons) == ("degraded", ["no answer"])
 
 

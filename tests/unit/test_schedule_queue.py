@@ -71,7 +71,7 @@ def test_a_queue_without_room_is_refused():
     ("cause", "text"), [("stale", "not inferred: 7.0 ms"), ("hopeless", "in time"), ("replaced", "a newer window")]
 )
 def test_a_dropped_window_says_why(cause, text):
-    status, reasons = Schedule(5 * MS).status(closed_ns=0, now_ns=7 * MS, admitted=False, faults=[], cause=cause)
+    status, reasons = Schedule(5 * MS).status(closed_ns=0, now_ns=7 * MS, faults=[], dropped=cause)
     assert status == "dropped"
     assert text in reasons[0]
     assert "7.0 ms after the window closed, the deadline is 5 ms" in reasons[0]

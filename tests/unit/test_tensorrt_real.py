@@ -13,6 +13,7 @@ import pytest
 from tests.support import tensorrt as pretended
 from tests.support import tensorrt_rtx as rtx
 from tests.support.program import ROOT
+from tests.support.pythons import environment, interpreter
 
 from firstspike import plugins
 from firstspike.backends import tensorrt, tensorrt_rtx
@@ -161,7 +162,7 @@ def test_a_device_that_fails_for_good_gives_its_reason_and_a_new_worker(tmp_path
 
 def test_numbers_come_through_a_worker_of_jetpack_4_6(tmp_path):
     # Python 3.6 and Ubuntu 18.04's NumPy, and what of TensorRT 8.2 the driver uses.
-    python = rtx.environment("3.6", "numpy==1.13.3")
+    python = environment(("3.6",), "numpy==1.13.3")
     pretended.library(tmp_path)
     (tmp_path / "tensorrt.py").write_text((ROOT / "tests" / "support" / "fake_tensorrt_82.py").read_text())
     command = ("env", f"PYTHONPATH={tmp_path}", f"LD_LIBRARY_PATH={tmp_path}", str(python))
@@ -179,9 +180,7 @@ def test_numbers_come_through_a_worker_of_jetpack_4_6(tmp_path):
 
 
 def test_what_is_sent_to_a_worker_is_python_3_6():
-    python = rtx.interpreter("3.6")
-    if python is None:
-        pytest.skip("no Python 3.6, which is JetPack 4.6's, on PATH, of pyenv or of uv")
+    python = interpreter((3, 6))  # JetPack 4.6's
     sent = Program((python,), "tensorrt_rtx", tensorrt_rtx.SIBLINGS).greeting()[12:]
     check = (
         "import json, sys\nsent = json.loads(sys.stdin.read())\n"

@@ -16,6 +16,7 @@ from firstspike import plugins
 from firstspike.backends import emulator
 from firstspike.backends import null as driver
 from firstspike.bundle import open_bundle
+from firstspike.cli import main
 from firstspike.errors import BundleError
 from firstspike.ttfs.file import load
 from firstspike.types import Spikes
@@ -138,6 +139,17 @@ def test_a_quartz_network_has_no_dense_form_and_the_way_out_is_named(tmp_path):
     quartz = bundle_of(type(network)("quartz", network.input_shape, network.input_steps, network.layers), tmp_path)
     with pytest.raises(BundleError, match=r"quartz neurons has no dense form: set network = 'ann'"):
         Answers(quartz, "dense")
+
+
+def test_checking_a_configuration_starts_no_worker(monkeypatch):
+    def start(*_):
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr("firstspike.worker.backend.Supervisor", start)
+    plans = ["--set", 'schedule.plans=["null", "openvino"]', "--set", "source.kind=simulated"]
+    assert main(["check", "--set", f"model.path={MODEL}", *plans]) == 0
+    with pytest.raises(AssertionError, match="was started"):
+        plugins.load("backends", "null").create(null()[1], open_bundle(MODEL), "null")
 
 
 def test_every_workers_section_has_the_common_keys_and_its_drivers_own():

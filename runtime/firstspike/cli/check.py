@@ -9,6 +9,7 @@ from firstspike.bundle import open_bundle
 from firstspike.cli.common import add_config_arguments, apply_settings
 from firstspike.cli.output import emit, emit_json
 from firstspike.config_layers import read_layers
+from firstspike.worker.options import WorkerOptions
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +34,11 @@ def run(args: argparse.Namespace) -> int:
     endpoint = endpoints.resolve(config.publish.endpoint)
     # A back end that cannot run the bundle is a fault of the configuration too, and a source without files.
     for choice in loaded.backends:
-        plugins.load("backends", choice.kind).create(choice.options, bundle, choice.name).close()
+        module = plugins.load("backends", choice.kind)
+        if isinstance(choice.options, WorkerOptions):
+            module.prepare(choice.options, bundle, choice.name)  # whether its worker can run, `doctor` tells
+        else:
+            module.create(choice.options, bundle, choice.name).close()
     plugins.load("sources", config.source.kind).create(loaded.source_options, loaded.base).close()
     if args.json:
         values = {".".join(key): {"value": value, "origin": origin} for key, (value, origin) in loaded.values.items()}

@@ -16,7 +16,7 @@ _CAUSES: dict[Cause, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The freshest window wins: one that is older than the deadline before its turn comes is dropped, not queued.
+    """What a result is called; which windows are inferred at all, the queue decides.
 
     Args:
         deadline_ns: longest time from window close to publishing.
@@ -25,26 +25,25 @@ class Schedule:
     deadline_ns: int
 
     def admits(self, closed_ns: int, now_ns: int) -> bool:
-        """Whether to infer a window that closed at `closed_ns`."""
+        """Whether a window that closed at `closed_ns` is within its deadline."""
         return now_ns - closed_ns <= self.deadline_ns
 
     def status(
-        self, *, closed_ns: int, now_ns: int, admitted: bool, faults: list[str], cause: Cause = "stale"
+        self, *, closed_ns: int, now_ns: int, faults: list[str], dropped: Cause | None = None
     ) -> tuple[Status, list[str]]:
         """The status of a result about to be published, and the reasons if it is not ok.
 
         Args:
             closed_ns: when the window closed.
             now_ns: now, of the same clock.
-            admitted: whether it was put to a plan; what `admits` said, or False if the queue dropped it.
             faults: why the answer is missing, incomplete, or not of the plan that should have given it
                 (`Choice.faults`).
-            cause: why it was not admitted.
+            dropped: why the queue dropped it; None: it was put to the plans.
         """
         age_ms, deadline_ms = (now_ns - closed_ns) / 1e6, self.deadline_ns / 1e6
         behind = f"{age_ms:.1f} ms after the window closed, the deadline is {deadline_ms:g} ms"
-        if not admitted:
-            return "dropped", [f"{_CAUSES[cause]}: {behind}"]
+        if dropped is not None:
+            return "dropped", [f"{_CAUSES[dropped]}: {behind}"]
         if faults:
             return "degraded", faults
         if not self.admits(closed_ns, now_ns):

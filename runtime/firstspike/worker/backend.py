@@ -34,8 +34,10 @@ class WorkerModule:
         self.driver = module
         self.Options = model_of(module)
 
-    def create(self, options: WorkerOptions, bundle: Bundle, name: str) -> WorkerBackend:
-        """Start a worker for the bundle; it gets ready by itself.
+    def prepare(
+        self, options: WorkerOptions, bundle: Bundle, name: str
+    ) -> tuple[Answers, tuple[dict[str, Any], bytes]]:
+        """What the worker is to be sent (meta and body of LOAD), and what reads its answers. Nothing is started.
 
         Raises:
             BundleError: the bundle has not what this back end runs.
@@ -43,6 +45,15 @@ class WorkerModule:
         answers = Answers(bundle, self._form(options))
         load = {"options": options.of_driver(), "model": answers.model}, self._network(bundle, answers.form)
         self._check(name, bundle, *load)
+        return answers, load
+
+    def create(self, options: WorkerOptions, bundle: Bundle, name: str) -> WorkerBackend:
+        """Start a worker for the bundle; it gets ready by itself.
+
+        Raises:
+            BundleError: see `prepare`.
+        """
+        answers, load = self.prepare(options, bundle, name)
         supervisor = Supervisor(name, lambda: self._program(options), load, options.limits())
         return WorkerBackend(name, supervisor, answers)
 
