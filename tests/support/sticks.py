@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tests.support.program import ROOT
 from tests.support.pythons import environment
 
 CHILD = Path(__file__).parent / "worker_child.py"
