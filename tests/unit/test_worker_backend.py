@@ -149,7 +149,7 @@ def test_checking_a_configuration_starts_no_worker(monkeypatch):
     plans = ["--set", 'schedule.plans=["null", "openvino"]', "--set", "source.kind=simulated"]
     assert main(["check", "--set", f"model.path={MODEL}", *plans]) == 0
     with pytest.raises(AssertionError, match="was started"):
-        plugins.load("backends", "null").condition().create(null()[1], open_bundle(MODEL), "null")
+        plugins.load("backends", "null").create(null()[1], open_bundle(MODEL), "null").condition()
 
 
 def test_every_workers_section_has_the_common_keys_and_its_drivers_own():
