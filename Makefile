@@ -118,8 +118,12 @@ forge-hybrid: setup $(FORGE)/.done
 	@$(HYBRID_RUN) table
 	@$(HYBRID_RUN) write S1A4/4
 
+# SLAYER's blocks run with the forge's versions, whatever lava-dl asks for: see models/forge/hybrid_slayer.py.
+FORGE_PIP := --quiet --disable-pip-version-check --constraint models/forge/constraints.txt
 $(FORGE)/.done: models/forge/requirements.txt models/forge/constraints.txt | check-tools
 	@test -x $(FORGE)/bin/python || $(PYTHON) -m venv $(FORGE)
 	@echo "setup: installing the forge's packages into $(FORGE)"
-	@$(FORGE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint models/forge/constraints.txt -r models/forge/requirements.txt
+	@$(FORGE)/bin/python -m pip install $(FORGE_PIP) -r models/forge/requirements.txt
+	@rm -rf $(FORGE)/slayer
+	@$(FORGE)/bin/python -m pip install $(FORGE_PIP) --no-deps --ignore-requires-python --target $(FORGE)/slayer lava-dl
 	@touch $@

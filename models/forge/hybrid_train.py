@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,11 +37,13 @@ class Recipe:
     """Of a spike a window, in units of the loss."""
 
 
-def run(split: Split, store: data.Store, recipe: Recipe, seed: int = SEED) -> HybridNet:
+def run(
+    split: Split, store: data.Store, recipe: Recipe, seed: int = SEED, make: Callable[[Split], HybridNet] = HybridNet
+) -> HybridNet:
     """Train one split on the training parts; progress goes to standard error."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    net = HybridNet(split).train()
+    net = make(split).train()
     mean = copy.deepcopy(net)
     optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=recipe.batches, pct_start=0.2)
