@@ -84,7 +84,7 @@ def differing(net: HybridNet, shown: NDArray[np.bool_]) -> int:
     with torch.no_grad():
         trained = net.front(torch.from_numpy(shown)).numpy()
     ours = np.stack([accumulate(emulator.run(one.view(np.uint8)).spikes, net.split.interval) for one in shown])
-    return int((ours != trained).sum())
+    return int((ours != trained.reshape(ours.shape)).sum())  # an SNN's counts have no height and width in torch
 
 
 def write(net: HybridNet, factor: float, shown: NDArray[np.bool_]) -> None:
