@@ -1,85 +1,129 @@
 """Train ANN, SNN and hybrids of the DVS128 objects, compare them, and write models/dvs128-hybrid.
 
-python -m models.forge.hybrid train [NAME ...]   # ANN/16, S1A4/4, S2A3/8, SNN …; all of hybrid_net.SPLITS
-python -m models.forge.hybrid table              # of those that are trained
-python -m models.forge.hybrid write NAME         # write the bundle
-python -m models.forge.hybrid seal NAME          # write the manifest again, after the card was edited
+python -m models.forge.hybrid pool                # draw the windows that all of them learn from
+python -m models.forge.hybrid train [NAME ...]    # ANN/16, S1A4/4, S2A3/8, SNN …; all of hybrid_net.SPLITS
+python -m models.forge.hybrid table               # of those that are trained
+python -m models.forge.hybrid write [NAME]        # the bundle: of the split named, or of the best hybrid
+python -m models.forge.hybrid seal                # the manifest again, after the card was edited
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from models.forge import hybrid_pool, hybrid_table, hybrid_train, hybrid_write, sets
 from models.forge import hybrid_store as frames
-from models.forge import hybrid_table, hybrid_train, hybrid_write, sets
 from models.forge import objects_store as data
-from models.forge.hybrid_net import SPLITS, HybridNet, Split
+from models.forge.hybrid_judge import Judged, judge, logits
+from models.forge.hybrid_net import LAYERS, SPLITS, HybridNet, Split
 from models.forge.objects import fit
 
-WORK = sets.ROOT / "build" / "forge"
+WORK = sets.ROOT / "build" / "forge" / "hybrid"
+POOL = WORK / "pool"
 
 
 def main() -> None:
     """Run one command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["train", "table", "write", "seal"])
-    parser.add_argument("names", nargs="*")
+    parser.add_argument("command", choices=["pool", "train", "table", "write", "seal"])
+    parser.add_argument("names", nargs="*", type=Split.of, metavar="NAME")
+    parser.add_argument("--windows", type=int, default=196_608, help="of the pool")
+    parser.add_argument("--seeds", type=int, default=5, help="networks of each split")
+    parser.add_argument("--batches", type=int, default=hybrid_train.Recipe.batches, help="of each network")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) - 1), help="networks at a time")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     WORK.mkdir(parents=True, exist_ok=True)
-    splits = [Split.of(name) for name in args.names] or list(SPLITS)
-    {"train": train, "table": table, "write": write, "seal": seal}[args.command](splits)
+    if args.command == "pool":
+        hybrid_pool.make(POOL, args.windows)
+    elif args.command == "train":
+        train(args.names or list(SPLITS), args.seeds, hybrid_train.Recipe(batches=args.batches), args.jobs)
+    elif args.command == "table":
+        table()
+    elif args.command == "write":
+        write(args.names[0] if args.names else best())
+    else:
+        hybrid_write.seal(Split.of(json.loads((WORK / "shipped.json").read_text())["split"]))
 
 
-def train(splits: list[Split]) -> None:
-    """Train each of them."""
-    store = data.load()
-    for split in splits:
-        torch.save(hybrid_train.run(split, store, hybrid_train.Recipe()).state_dict(), _path(split))
+def train(splits: list[Split], seeds: int, recipe: hybrid_train.Recipe, jobs: int) -> None:
+    """Train and judge each of them with each seed, several at a time; on a GPU if there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as workers:
+        # The longest first.
+        work = [(split, seed) for split in sorted(splits, key=lambda one: -one.spiking) for seed in range(1, seeds + 1)]
+        tasks = [workers.submit(_one, split, seed, recipe, device) for split, seed in work]
+        for task in tasks:
+            task.result()
 
 
-def table(splits: list[Split]) -> None:
+def _one(split: Split, seed: int, recipe: hybrid_train.Recipe, device: str) -> None:
+    torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
+    net = hybrid_train.run(split, hybrid_pool.load(POOL), recipe, seed, device)
+    torch.save(net.state_dict(), _path(split, seed))
+    result = judge(net, seed, frames.tests(data.load()), device)
+    _path(split, seed).with_suffix(".json").write_text(json.dumps(result.plain(), indent=1) + "\n")
+
+
+def table() -> None:
     """Print the rows of those that are trained, and keep them as JSON."""
-    tests = frames.tests(data.load())
-    rows = []
-    for split in splits:
-        if not _path(split).exists():
-            print(f"{split.name}: not trained", file=sys.stderr)
-            continue
-        rows.append(hybrid_table.row(_net(split), tests))
-        print(json.dumps(rows[-1].plain()), flush=True)
-    (WORK / "hybrid_table.json").write_text(json.dumps([one.plain() for one in rows], indent=1) + "\n")
+    shown = frames.tests(data.load())[frames.OTHER].frames
+    found = judged()
+    rows = [
+        hybrid_table.row(found[split.name], _net(split, found[split.name][0].seed), shown)
+        for split in SPLITS
+        if split.name in found
+    ]
+    (WORK / "table.json").write_text(json.dumps([one.plain() for one in rows], indent=1) + "\n")
+    print(hybrid_table.markdown(rows))
 
 
-def write(splits: list[Split]) -> None:
-    """Write the bundle of one hybrid; the temperature is fitted on varied windows of what it was trained on."""
-    (split,) = splits
-    store, net = data.load(), _net(splits[0])
-    shown = frames.draw(store, frames.training(store), 1_000, np.random.default_rng(5))
-    factor = fit(hybrid_train.logits(net, shown.frames), shown.labels)
-    hybrid_write.write(net, factor, frames.tests(store)["last 30 %"].frames)
-    print(f"{split.name}: temperature {factor:.3f}")
-    seal(splits)
+def judged() -> dict[str, list[Judged]]:
+    """What is known of the networks that are trained, by split."""
+    found: dict[str, list[Judged]] = {}
+    for path in sorted(WORK.glob("*_*.json")):
+        if path.with_suffix(".pt").exists():
+            one = Judged(**json.loads(path.read_text()))
+            found.setdefault(one.split, []).append(one)
+    return found
 
 
-def seal(splits: list[Split]) -> None:
-    """Write bundle.json over the files as they are now."""
-    hybrid_write.seal(splits[0])
+def best() -> Split:
+    """The hybrid that is right most often on the windows for choosing, on average over its seeds."""
+    means = {
+        name: float(np.mean([one.right[frames.CHOICE] for one in all_seeds])) for name, all_seeds in judged().items()
+    }
+    hybrids = [split for split in SPLITS if 0 < split.spiking < LAYERS and split.name in means]
+    return max(hybrids, key=lambda split: means[split.name])
 
 
-def _path(split: Split) -> Path:
-    return WORK / f"hybrid_{split.name.replace('/', '_')}.pt"
+def write(split: Split) -> None:
+    """Write the bundle of a split's best seed; the temperature is fitted on the windows for choosing."""
+    chosen = max(judged()[split.name], key=lambda one: one.right[frames.CHOICE])
+    store, net = data.load(), _net(split, chosen.seed)
+    tests = frames.tests(store)
+    factor = fit(logits(net, tests[frames.CHOICE].frames), tests[frames.CHOICE].labels)
+    hybrid_write.write(net, factor, tests[frames.LAST].frames)
+    (WORK / "shipped.json").write_text(json.dumps({"split": split.name, "seed": chosen.seed}) + "\n")
+    print(f"{split.name}, seed {chosen.seed}, temperature {factor:.3f}: {json.dumps(chosen.plain())}")
+    hybrid_write.seal(split)
 
 
-def _net(split: Split) -> HybridNet:
+def _path(split: Split, seed: int) -> Path:
+    return WORK / f"{split.name.replace('/', '_')}_{seed}.pt"
+
+
+def _net(split: Split, seed: int) -> HybridNet:
     net = HybridNet(split)
-    net.load_state_dict(torch.load(_path(split), weights_only=True))
+    net.load_state_dict(torch.load(_path(split, seed), weights_only=True))
     return net.eval()
 
 
