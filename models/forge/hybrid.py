@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["pool", "train", "table", "write", "seal"])
     parser.add_argument("names", nargs="*", type=Split.of, metavar="NAME")
-    parser.add_argument("--windows", type=int, default=196_608, help="of the pool")
+    parser.add_argument("--windows", type=int, default=65_536, help="of the pool")
     parser.add_argument("--seeds", type=int, default=5, help="networks of each split")
     parser.add_argument("--batches", type=int, default=hybrid_train.Recipe.batches, help="of each network")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) - 1), help="networks at a time")

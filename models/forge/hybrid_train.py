@@ -23,12 +23,12 @@ LOG_EVERY = 200
 class Recipe:
     """Every number of the training."""
 
-    batches: int = 6_000
-    batch: int = 64
+    batches: int = 2_000
+    batch: int = 32
     rate: float = 8e-3
     """Peak of the learning rate's one cycle."""
     decay: float = 1e-3
-    average: float = 0.998
+    average: float = 0.99
     """Of the exponential moving average of the weights, which is what is kept."""
     smoothing: float = 0.05
     price: float = 2e-5
