@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", type=Split.of, metavar="NAME")
     parser.add_argument("--windows", type=int, default=65_536, help="of the pool")
     parser.add_argument("--seeds", type=int, default=5, help="networks of each split")
-    parser.add_argument("--batches", type=int, default=hybrid_train.Recipe.batches, help="of each network")
+    parser.add_argument("--batches", type=int, default=hybrid_train.Recipe().batches, help="of each network")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) - 1), help="networks at a time")
     args = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
