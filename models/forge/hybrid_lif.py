@@ -35,6 +35,23 @@ class _Cuba(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        spikes, before = _kernels(x).forward(x)
+        ctx.save_for_backward(before, spikes)
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        before, spikes = ctx.saved_tensors
+        (gradient,) = gradients
+        return _kernels(gradient).backward(before, spikes, gradient)
+
+
+class Loops:
+    """Forward and backward step by step, on any device: what `hybrid_lif_gpu` has to equal."""
+
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes, and potentials before the reset, both (steps, …), of whole weighted sums (steps, …)."""
         u, v = torch.zeros_like(x[0]), torch.zeros_like(x[0])
         level = float(UNIT * THRESHOLD)
         spikes, before = torch.empty_like(x), torch.empty_like(x)
@@ -44,13 +61,11 @@ class _Cuba(torch.autograd.Function):
             before[step] = v
             fired = spikes[step].copy_(v > level)
             v.mul_(1 - fired)
-        ctx.save_for_backward(before, spikes)
-        return spikes
+        return spikes, before
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        before, spikes = ctx.saved_tensors
-        (gradient,) = gradients
+    def backward(before: Tensor, spikes: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient of x, of that of the spikes."""
         level = float(UNIT * THRESHOLD)
         near = before.sub(level).abs_().mul_(-SHARPNESS / level).exp_().mul_(gradient)
         keep = (1 - spikes).mul_(KEEP_VOLTAGE)
@@ -61,6 +76,14 @@ class _Cuba(torch.autograd.Function):
             to_u = to_u.mul_(KEEP_CURRENT).add_(to_v)
             result[step] = to_u
         return result.mul_(1 / THRESHOLD)
+
+
+def _kernels(x: Tensor) -> Any:
+    if x.is_cuda:
+        from models.forge import hybrid_lif_gpu
+
+        return hybrid_lif_gpu
+    return Loops
 
 
 def cuba(x: Tensor) -> Tensor:

@@ -60,10 +60,12 @@ class Split:
         raise ValueError(f"no split is called {name!r}: ANN/16, S1A4/4, S2A3/8, SNN …")
 
 
-SPLITS = tuple(
-    Split.of(name)
-    for name in ("ANN/16", "S2A3/4", "S1A4/4", "SNN", "ANN/4", "S2A3/8", "S1A4/8", "S2A3/2", "S1A4/2")
-)  # fmt: skip
+SPLITS = (
+    *(Split(0, interval) for interval in (2, 4, 8, 16)),
+    *(Split(spiking, interval) for spiking in (1, 2, 3) for interval in (2, 4, 8)),
+    Split(LAYERS, 16),
+)
+"""Of the table: ANNs on the input's own count frames, one to three spiking layers, and an SNN."""
 
 
 class HybridNet(nn.Module):

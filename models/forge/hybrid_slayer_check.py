@@ -26,6 +26,7 @@ from models.forge.hybrid_write import front_of
 
 SLAYERS_SURROGATE = {"tau_grad": 1.0, "scale_grad": 1.0}
 """Its default."""
+WINDOWS = 200
 TIMED = 32
 """Windows of a batch whose gradient is taken and timed, if there are as many."""
 
@@ -56,7 +57,7 @@ class Check:
     slayer_s: float
 
 
-def real(store: data.Store, count: int) -> frames.Sample:
+def real(store: data.Store, count: int = WINDOWS) -> frames.Sample:
     """Windows of the recordings that no network is trained on, evenly spread over them."""
     found = frames.windows(store, [store.whole(name) for name in frames.HELD_OUT])
     chosen = np.linspace(0, len(found.labels) - 1, min(count, len(found.labels))).astype(np.intp)

@@ -20,18 +20,26 @@ BIN_US = 10_000
 WINDOW_US = STEPS * BIN_US
 HELD_OUT = ("box_1", "mouse_1", "scissors_1")
 """Recordings that no network here is trained on, of objects that have another one."""
+TRAINED = 0.6
+"""Share of a recording; the next tenth is for choosing."""
 SHORTEST_US, LONGEST_US = 96_000, 256_000
 """Of a window in training: the turntable may turn faster or slower."""
 
 
 def seen() -> list[str]:
-    """Names of the recordings whose first 70 % is trained on."""
+    """Names of the recordings whose first 60 % is trained on."""
     return [name for name in data.NAMES if name not in HELD_OUT]
 
 
 def training(store: data.Store) -> list[data.Part]:
-    """What is trained on."""
-    return [store.split(name)[0] for name in seen()]
+    """What is trained on: the first 60 % of each."""
+    return [store.split(name, TRAINED)[0] for name in seen()]
+
+
+def choosing(store: data.Store) -> list[data.Part]:
+    """What splits and seeds are chosen on: from 60 to 70 % of each. The rest is for the table alone."""
+    parts = [(store.split(name, TRAINED)[0], store.split(name)[0]) for name in seen()]
+    return [data.Part(name, low.end, high.end) for name, (low, high) in zip(seen(), parts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +53,23 @@ class Sample:
     """Which part each belongs to; in order of time within it."""
 
 
+CHOICE, LAST, OTHER, VARIED = "choice", "last 30 %", "other recordings", "other recordings, varied"
+"""Names of the sets that networks are judged on."""
+
+
 def tests(store: data.Store) -> dict[str, Sample]:
-    """The windows that the networks are judged on: recorded, and varied as in training (a model of other sessions)."""
+    """The windows that networks are judged on, by name.
+
+    `CHOICE` decides which ships; it and `VARIED` are varied as in training, as a model of other sessions. The others
+    are as recorded.
+    """
     rest = [store.split(name)[1] for name in seen()]
     others = [store.whole(name) for name in HELD_OUT]
     return {
-        "last 30 %": windows(store, rest),
-        "other recordings": windows(store, others),
-        "other recordings, varied": draw(store, others, 1_500, np.random.default_rng(77)),
+        CHOICE: draw(store, choosing(store), 3_000, np.random.default_rng(76)),
+        LAST: windows(store, rest),
+        OTHER: windows(store, others),
+        VARIED: draw(store, others, 3_000, np.random.default_rng(77)),
     }
 
 

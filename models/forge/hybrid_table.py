@@ -8,10 +8,10 @@ that do not. Neither counts memory, an idle chip, nor the link, whose bytes are 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from firstspike.cuba.emulator import Emulator
@@ -19,108 +19,101 @@ from firstspike.hybrid.accumulate import accumulate
 from firstspike.hybrid.onnx_run import Chain
 from firstspike.ttfs.energy import LOIHI_SYNAPTIC_PJ, LOIHI_UPDATE_PJ
 from models.forge import hybrid_store as frames
-from models.forge.hybrid_net import KERNELS, LAYERS, STRIDE, HybridNet
-from models.forge.hybrid_train import logits
+from models.forge.hybrid_judge import Judged
+from models.forge.hybrid_net import CLASSES, LAYERS, STRIDE, HybridNet
 from models.forge.hybrid_write import back_of, front_of
-from models.forge.score import log_softmax
 
 MAC_PJ = 4.6
-EVIDENCE = 6
-"""Windows in a row, about a second, whose log-probabilities are summed."""
+EVENT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One split."""
+    """One split, over its seeds: (mean, standard deviation)."""
 
     name: str
-    right: dict[str, float]
-    """% of the windows of each test."""
-    evidence: float
-    """% of runs of six windows of other recordings."""
+    seeds: int
+    right: dict[str, tuple[float, float]]
+    evidence: tuple[float, float]
     spikes: float
-    """An inference, in all spiking layers."""
     synaptic: float
-    """Synaptic operations of the spiking layers: weights that a spike meets."""
     updates: int
+    """Of spiking neurons, an inference."""
     macs: int
-    """Of the ANN's layers."""
+    """Of the ANN's layers, an inference."""
     link_bytes: int
     """One byte a count; of an ANN its input's counts, of an SNN its answer's."""
     event_bytes: float
-    """The same as a list of spikes, four bytes each."""
+    """The same as a list of spikes."""
     energy_uj: float
     front_us: float
     back_us: float
+
+    @property
+    def operations(self) -> float:
+        """Synaptic operations, updates and MACs: of different kinds, so their sum is only a first look."""
+        return self.synaptic + self.updates + self.macs
 
     def plain(self) -> dict[str, object]:
         """For JSON."""
         return asdict(self)
 
 
-def row(net: HybridNet, tests: dict[str, frames.Sample]) -> Row:
-    """Judge one network."""
-    right, evidence = {}, 0.0
-    for name, sample in tests.items():
-        values = logits(net, sample.frames)
-        right[name] = 100 * float((values.argmax(1) == sample.labels).mean())
-        if name == "other recordings":
-            evidence = 100 * _evidence(values, sample)
-            spikes, synaptic = _activity(net, sample.frames)
+def row(judged: Sequence[Judged], net: HybridNet, shown: NDArray[np.bool_]) -> Row:
+    """One split's.
+
+    Args:
+        judged: its networks, one a seed.
+        net: one of them, for sizes and times.
+        shown: windows to take the time of.
+    """
     updates, macs = _dense(net)
-    energy = (synaptic * LOIHI_SYNAPTIC_PJ + updates * LOIHI_UPDATE_PJ + macs * MAC_PJ) / 1e6
-    sample = tests["other recordings"].frames
-    with torch.no_grad():
-        counts = net.front(torch.from_numpy(sample[:32]))
-    front_us, back_us = _times(net, sample)
-    link = counts[0].numel()
-    sent = float(counts.sum()) / len(counts) * 4
+    spikes, synaptic, sent = (
+        float(np.mean([getattr(one, k) for one in judged])) for k in ("spikes", "synaptic", "sent")
+    )
+    front_us, back_us = _times(net, shown)
     return Row(
-        net.split.name,
-        right,
-        evidence,
-        float(sum(spikes)),
-        synaptic,
-        updates,
-        macs,
-        link,
-        sent,
-        energy,
-        front_us,
-        back_us,
+        name=net.split.name,
+        seeds=len(judged),
+        right={name: _spread([one.right[name] for one in judged]) for name in judged[0].right},
+        evidence=_spread([one.evidence for one in judged]),
+        spikes=spikes,
+        synaptic=synaptic,
+        updates=updates,
+        macs=macs,
+        link_bytes=_link(net),
+        event_bytes=sent * EVENT_BYTES,
+        energy_uj=(synaptic * LOIHI_SYNAPTIC_PJ + updates * LOIHI_UPDATE_PJ + macs * MAC_PJ) / 1e6,
+        front_us=front_us,
+        back_us=back_us,
     )
 
 
-def _evidence(values: NDArray[np.float64], sample: frames.Sample) -> float:
-    log = log_softmax(values)
-    found = []
-    for part in np.unique(sample.part):
-        mine = np.flatnonzero(sample.part == part)
-        sums = np.cumsum(np.concatenate([np.zeros((1, log.shape[1])), log[mine]]), 0)
-        found += list((sums[EVIDENCE:] - sums[:-EVIDENCE]).argmax(1) == sample.labels[mine[0]])
-    return float(np.mean(found))
+def markdown(rows: Sequence[Row]) -> str:
+    """The table as it stands in the card."""
+    heads = (
+        "", "choice", "last 30 %", "other recordings", "1 s of them", "the same, varied", "spikes",
+        "synaptic operations", "updates", "MACs", "link, bytes (as events)", "modelled µJ", "CPU, µs: front + back",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for one in rows:
+        right = [_told(one.right[name]) for name in (frames.CHOICE, frames.LAST, frames.OTHER, frames.VARIED)]
+        cells = [
+            one.name, *right[:3], _told(one.evidence), right[3], f"{one.spikes:,.0f}", f"{one.synaptic / 1e3:.0f} k",
+            f"{one.updates / 1e3:.0f} k", f"{one.macs / 1e6:.2f} M", f"{one.link_bytes:,} ({one.event_bytes:,.0f})",
+            f"{one.energy_uj:.1f}", f"{one.front_us:.0f} + {one.back_us:.0f}",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-@torch.no_grad()
-def _activity(net: HybridNet, shown: NDArray[np.bool_]) -> tuple[list[float], float]:
-    """Spikes a window of each spiking layer, and synaptic operations of all, without those that padding eats."""
-    totals, operations = np.zeros(net.split.spiking), 0.0
-    for begin in range(0, len(shown), 64):
-        part = shown[begin : begin + 64]
-        net.front(torch.from_numpy(part))
-        rates = [float(rate) for rate in net.rates]
-        totals += np.array(rates) * len(part)
-        before = [float(part.sum()) / len(part), *rates][: net.split.spiking]
-        operations += len(part) * sum(count * _fan_out(net, layer) for layer, count in enumerate(before))
-    return list(totals / len(shown)), operations / len(shown)
+def _told(value: tuple[float, float]) -> str:
+    return f"{value[0]:.1f} ± {value[1]:.1f}"
 
 
-def _fan_out(net: HybridNet, layer: int) -> float:
-    """Weights that a spike into this layer meets, on average over places."""
-    weight = net.weights[layer]
-    if weight.dim() == 2:
-        return float(weight.shape[0])
-    return float(weight.shape[0]) * KERNELS[layer] ** 2 / STRIDE**2
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation; of one value there is no deviation to be known."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def _dense(net: HybridNet) -> tuple[int, int]:
@@ -134,6 +127,14 @@ def _dense(net: HybridNet) -> tuple[int, int]:
         else:
             macs += weight.numel() * side * side
     return updates, macs
+
+
+def _link(net: HybridNet) -> int:
+    """Bytes that go from front to back."""
+    if net.split.spiking == LAYERS:
+        return CLASSES
+    weight, side = net.weights[net.split.spiking], frames.SIDE // STRIDE**net.split.spiking
+    return int(weight.shape[1]) * (side * side if weight.dim() == 4 else 1)
 
 
 def _times(net: HybridNet, shown: NDArray[np.bool_]) -> tuple[float, float]:
