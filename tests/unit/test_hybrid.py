@@ -10,6 +10,7 @@ from onnx.reference import ReferenceEvaluator
 from tests.support.onnx_nets import Net
 
 from firstspike.hybrid.accumulate import accumulate, accumulated_shape
+from firstspike.hybrid.alone import FrontBackend
 from firstspike.hybrid.chain import ChainBackend
 from firstspike.hybrid.onnx_run import Chain
 from firstspike.hybrid.part import PartError
@@ -87,7 +88,7 @@ def test_a_network_that_is_cut_off_is_refused_at_every_length():
 class Part:
     """A front or a back that does as it is told."""
 
-    output_shape = SHAPE
+    output_shape, link_s = SHAPE, None
 
     def __init__(self, name, answer, condition=READY):
         self.name, self._answer, self._condition, self.closed, self.given = name, answer, condition, False, None
@@ -106,7 +107,7 @@ class Part:
 
 
 def chain(front, back):
-    return ChainBackend("one+two", front, back, interval=4, scale=0.5, classes=2)
+    return ChainBackend("one+two", front, back, interval=4, scale=0.5, classes=2, close=lambda: None)
 
 
 def window():
@@ -160,8 +161,22 @@ def test_a_chain_is_as_ready_as_its_parts_and_names_the_one_that_is_not():
     assert chain(Part("one", None), Part("two", None)).condition() == READY
 
 
-def test_closing_a_chain_closes_both_parts():
-    front, back = Part("one", None), Part("two", None)
-    chain(front, back).close()
-    assert front.closed
-    assert back.closed
+def test_the_way_to_a_worker_and_back_is_told_apart():
+    front, back = Part("one", spiking()), Part("two", np.zeros(2, np.float32))
+    back.link_s = 0.0012
+    parts = chain(front, back).infer(window(), 1.0).parts
+    assert [part.link_ns for part in parts] == [None, 1_200_000]
+
+
+def test_a_front_alone_decides_by_how_often_its_neurons_spiked():
+    spikes = np.random.default_rng(1).integers(0, 2, (300, 4, 1, 1), np.uint8)
+    front = Part("one", spikes)
+    alone = FrontBackend(front, lambda: None)
+    answer = alone.infer(window(), 1.0)
+    assert answer.potential.dtype == np.int32
+    assert answer.potential.tolist() == spikes.astype(int).sum((0, 2, 3)).tolist()
+    (run,) = answer.parts
+    assert (run.part, run.backend, run.link_bytes, run.spikes) == ("front", "one", None, int(spikes.sum()))
+    assert alone.condition() == READY
+    assert "frames" in alone.infer(Spikes(16, np.zeros((2, 4, 4), np.uint8), 3), 1.0).failure
+    assert FrontBackend(Part("one", PartError("one: gone")), lambda: None).infer(window(), 1.0).failure == "one: gone"

@@ -44,6 +44,8 @@ def bytes_of(bundle: Bundle, shape: tuple[int, int, int]) -> bytes:
 class NumpyBack:
     """See `part.Back`; nothing can fail here once the bundle is loaded."""
 
+    link_s = None
+
     def __init__(self, bundle: Bundle, shape: tuple[int, int, int], name: str) -> None:
         self.name = name
         try:
