@@ -110,6 +110,15 @@ def _chain(choice: BackendChoice, bundle: Bundle, parts: Parts, close: Callable[
     return ChainBackend(choice.name, front, back, interval, scale, classes, close)
 
 
+def runs(kind: str, part: str) -> bool:
+    """Whether a file of backends/ can run a front or a back, as far as the file says."""
+    if kind not in plugins.names("backends"):
+        return False
+    module: Any = plugins.load("backends", kind)
+    roles = getattr(module, "driver", None)
+    return hasattr(module, part) and (part != "back" or roles is None or roles.NETWORK in ("dense", "ann"))
+
+
 def _module(choice: BackendChoice) -> Any:
     return plugins.load("backends", choice.kind)
 
