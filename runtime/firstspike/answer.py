@@ -222,6 +222,7 @@ class Answerer:
             PartRun(
                 part=run.part, backend=run.backend, time_us=None if virtual else round(run.ns / 1e3, 1),
                 link_bytes=run.link_bytes, spikes=run.spikes,
+                link_us=None if virtual or run.link_ns is None else round(run.link_ns / 1e3, 1),
             )
             for run in answered.parts
         ]  # fmt: skip

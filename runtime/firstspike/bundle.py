@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from firstspike.cuba.definition import MAX_STEPS as MAX_FRAMES
 from firstspike.errors import BundleError, NoInputError
 from firstspike.ttfs.network import MAX_STEPS
 
@@ -27,7 +28,7 @@ Role = Literal["ttfs", "ann", "card", "dense", "dense_fp16", "front", "back"]
 """`ttfs`: the integer network (`ttfs.network`); `ann`: its floating-point twin as ONNX; `card`: the model card;
 `dense`: the integer network as ONNX in float32, with the same answers, for accelerators; `dense_fp16`: the same for
 those that compute in half precision, to within their rounding (`ttfs.convert.dense`); `front` and `back`: the two
-parts of a hybrid, a network of CUBA LIF neurons (`cuba`) and an ANN as ONNX."""
+parts of a hybrid, a network of CUBA LIF neurons (`cuba`) and an ANN as ONNX; without `back` the front decides."""
 
 
 class _Strict(BaseModel):
@@ -45,8 +46,8 @@ class InputSpec(_Strict):
     encoding: Literal["count", "first", "frames"]
     """`count`: latency code of Eq. 1 over the count image; `first`: time of the pixel's first event; `frames`: `steps`
     binary frames, 1 where the pixel had an event in that part of the window (`encode_frames`)."""
-    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
-    """T of the input code."""
+    steps: Annotated[int, Field(ge=1, le=MAX_FRAMES)]
+    """T of the input code: at most 255, or 4096 `frames`."""
     count_scale: Annotated[int, Field(ge=1, le=65535)] = 1
     """Events a pixel that make p = 1 (`count` only)."""
     fit: Literal["stretch", "crop", "centre"] = "stretch"
@@ -87,8 +88,9 @@ class DecideSpec(_Strict):
 class PartsSpec(_Strict):
     """How the two parts of a hybrid are joined (`hybrid`)."""
 
-    interval: Annotated[int, Field(ge=1, le=255)]
-    """I: the front's spikes are counted over so many steps; steps / I count frames go into the back, as channels."""
+    interval: Annotated[int, Field(ge=1, le=255)] | None = None
+    """I: the front's spikes are counted over so many steps; steps / I count frames go into the back, as channels. None:
+    there is no back, and a potential is how often the front's output neuron spiked in the window."""
 
 
 class FileEntry(_Strict):
@@ -114,7 +116,7 @@ class Manifest(_Strict):
     files: dict[Role, FileEntry]
     """By what they are for: see `Role`."""
     parts: PartsSpec | None = None
-    """Of a hybrid; None: the model is one network."""
+    """Of a model with a spiking front; None: the model is one TTFS network."""
     licence: str
     trained_on: list[str]
 
@@ -126,17 +128,26 @@ class Manifest(_Strict):
             raise ValueError("files: no entry 'ttfs': a bundle must hold the integer network")
         elif self.input.encoding == "frames":
             raise ValueError("input.encoding: 'frames' is for bundles with parts: a TTFS network takes count or first")
+        elif self.input.steps > MAX_STEPS:
+            raise ValueError(f"input.steps: {self.input.steps}: a TTFS network takes at most {MAX_STEPS}")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels: a label stands twice")
         return self
 
     def _has_parts(self, parts: PartsSpec) -> None:
-        for role in ("front", "back"):
-            if role not in self.files:
-                raise ValueError(f"files: no entry '{role}': a bundle with parts needs the files 'front' and 'back'")
+        if "front" not in self.files:
+            raise ValueError("files: no entry 'front': a bundle with parts needs the file 'front'")
         if self.input.encoding != "frames":
             raise ValueError(
                 f"input.encoding: {self.input.encoding!r}: the front of a bundle with parts takes 'frames'"
+            )
+        if parts.interval is None:
+            if "back" in self.files:
+                raise ValueError("parts.interval: missing: the file 'back' takes counts over so many steps")
+            return
+        if "back" not in self.files:
+            raise ValueError(
+                "files: no entry 'back', which takes the counts: leave parts.interval out if the front decides alone"
             )
         if self.input.steps % parts.interval:
             raise ValueError(
@@ -164,6 +175,8 @@ class Bundle:
             return self.folder / self.manifest.files[role].path
         except KeyError:
             fix = f": make it with: firstspike dense {self.folder}" if role in ("dense", "dense_fp16") else ""
+            if self.manifest.parts is not None and role not in ("front", "back"):
+                fix = ": its network has a spiking front of CUBA LIF neurons and no such form (docs/hybrid.md)"
             raise BundleError(
                 f"{self.folder}: the bundle has no file '{role}'; it has {sorted(self.manifest.files)}{fix}"
             ) from None

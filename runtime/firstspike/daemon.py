@@ -75,8 +75,10 @@ def rooms(
         )
         decide = config.decide.over(manifest.decide)
         backends: list[Backend] = []
+        parts = place.Parts()
+        stack.callback(parts.close)
         for choice in loaded.backends:
-            backends.append(place.make(choice, bundle))
+            backends.append(place.make(choice, bundle, parts))
             stack.callback(backends[-1].close)
         if source is None:
             source = plugins.load("sources", config.source.kind).create(loaded.source_options, loaded.base)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import firstspike
 from firstspike import bundle, config, endpoints, native, publish
+from firstspike.backends import Backend
 from firstspike.config_plugins import BackendChoice
 from firstspike.errors import FirstspikeError
 from firstspike.hybrid import place
@@ -238,16 +239,28 @@ def plans(loaded: config.Loaded, within_s: float = PROBE_S) -> list[Plan]:
         opened = bundle.open_bundle(loaded.model_path)
     except FirstspikeError as error:
         return [Plan(choice.name, ok=False, reason=str(error)) for choice in loaded.backends]
-    with ThreadPoolExecutor(len(loaded.backends)) as pool:
-        return list(pool.map(lambda choice: _try(choice, opened, within_s), loaded.backends))
-
-
-def _try(choice: BackendChoice, opened: bundle.Bundle, within_s: float) -> Plan:
-    deadline = time.monotonic() + within_s
+    parts = place.Parts()
     try:
-        backend = place.make(choice, opened)
+        with ThreadPoolExecutor(len(loaded.backends)) as pool:
+            made = [_made(choice, opened, parts) for choice in loaded.backends]
+            return list(pool.map(lambda plan: _ready(plan, within_s), made))
+    finally:
+        parts.close()
+
+
+def _made(choice: BackendChoice, opened: bundle.Bundle, parts: place.Parts) -> Backend | Plan:
+    """A plan's back end, not started yet, or why there is none."""
+    try:
+        return place.make(choice, opened, parts)
     except FirstspikeError as error:
         return Plan(choice.name, ok=False, reason=str(error))
+
+
+def _ready(backend: Backend | Plan, within_s: float) -> Plan:
+    """Start it, and wait for it."""
+    if isinstance(backend, Plan):
+        return backend
+    deadline = time.monotonic() + within_s
     try:
         while (condition := backend.condition()).state == "starting" and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -256,4 +269,4 @@ def _try(choice: BackendChoice, opened: bundle.Bundle, within_s: float) -> Plan:
     state = f"not ready within {within_s:g} s" if condition.state == "starting" else condition.state
     reason = f"{state}: {condition.reason}" if condition.reason else state
     ready = condition.state == "ready"
-    return Plan(choice.name, ready, "" if ready else reason, condition.fix or "")
+    return Plan(backend.name, ready, "" if ready else reason, condition.fix or "")

@@ -124,7 +124,13 @@ class PartRun(BaseModel):
         Field(description="From its input to its output, the way to a worker included; null: the clock is virtual."),
     ]
     link_bytes: Annotated[int | None, Field(description="What it handed on to the next part; null: it is the last.")]
-    spikes: Annotated[int | None, Field(description="Spikes that are counted in those bytes; null: it has none.")]
+    spikes: Annotated[
+        int | None, Field(description="Spikes that are counted in those bytes, or decide; null: it has none.")
+    ]
+    link_us: Annotated[
+        float | None,
+        Field(description="Of time_us, the way to its worker and back; null: it has none, or the clock is virtual."),
+    ] = None
 
 
 class Decision(_Message):
@@ -145,7 +151,7 @@ class Decision(_Message):
     backend: Annotated[str | None, Field(description="The back end that answered; null if none did.")]
     plan: Annotated[str | None, Field(description="The plan that answered; null if none did.")] = None
     parts: Annotated[
-        list[PartRun] | None, Field(description="What each part of a hybrid took; null: the model has one part.")
+        list[PartRun] | None, Field(description="What each part of a hybrid took; null: the model has none.")
     ] = None
     model: Annotated[str, Field(description="Name and version of the bundle.")]
     source: Annotated[str, Field(description="Recording or camera.")]

@@ -145,7 +145,9 @@ class PartRun:
     link_bytes: int | None
     """What it hands on to the next part; None: it is the last one."""
     spikes: int | None
-    """That are counted in what it hands on; None: it has none."""
+    """That are counted in what it hands on, or that decide; None: it has none."""
+    link_ns: int | None = None
+    """Of `ns`, the way to its worker and back; None: it has no worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ class Inference:
     frame: Frame | None = None
     """When the output layer works: what `first_spike` is read against (`anytime`). None where there are no spikes."""
     parts: tuple[PartRun, ...] = ()
-    """What each part of a hybrid took; empty for a model of one part."""
+    """What each part of a hybrid took; empty for a TTFS network."""
 
 
 State = Literal["starting", "ready", "busy", "failed", "backing-off", "absent"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,13 +12,17 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 from tests.support.onnx_nets import Net
 
+from firstspike.bundle import open_bundle
 from firstspike.hybrid.accumulate import accumulate, accumulated_shape
+from firstspike.hybrid.alone import FrontBackend
 from firstspike.hybrid.chain import ChainBackend
 from firstspike.hybrid.onnx_run import Chain
 from firstspike.hybrid.part import PartError
 from firstspike.types import READY, Condition, Spikes
+from firstspike.worker.back import WorkerBack
 
 SHAPE = (3, 4, 5)
+HYBRID = Path(__file__).parents[2] / "models" / "dvs128-hybrid"
 
 
 @given(st.integers(0, 2**32), st.sampled_from([(16, 1), (16, 2), (16, 16), (6, 3), (255, 255)]))
@@ -87,7 +94,7 @@ def test_a_network_that_is_cut_off_is_refused_at_every_length():
 class Part:
     """A front or a back that does as it is told."""
 
-    output_shape = SHAPE
+    output_shape, link_s = SHAPE, None
 
     def __init__(self, name, answer, condition=READY):
         self.name, self._answer, self._condition, self.closed, self.given = name, answer, condition, False, None
@@ -106,7 +113,7 @@ class Part:
 
 
 def chain(front, back):
-    return ChainBackend("one+two", front, back, interval=4, scale=0.5, classes=2)
+    return ChainBackend("one+two", front, back, interval=4, scale=0.5, classes=2, close=lambda: None)
 
 
 def window():
@@ -160,8 +167,69 @@ def test_a_chain_is_as_ready_as_its_parts_and_names_the_one_that_is_not():
     assert chain(Part("one", None), Part("two", None)).condition() == READY
 
 
-def test_closing_a_chain_closes_both_parts():
-    front, back = Part("one", None), Part("two", None)
-    chain(front, back).close()
-    assert front.closed
-    assert back.closed
+def test_the_way_to_a_worker_and_back_is_told_apart():
+    front, back = Part("one", spiking()), Part("two", np.zeros(2, np.float32))
+    back.link_s = 0.0012
+    parts = chain(front, back).infer(window(), 1.0).parts
+    assert [part.link_ns for part in parts] == [None, 1_200_000]
+
+
+def test_a_front_alone_decides_by_how_often_its_neurons_spiked():
+    spikes = np.random.default_rng(1).integers(0, 2, (300, 4, 1, 1), np.uint8)
+    front = Part("one", spikes)
+    alone = FrontBackend(front, lambda: None)
+    answer = alone.infer(window(), 1.0)
+    assert answer.potential.dtype == np.int32
+    assert answer.potential.tolist() == spikes.astype(int).sum((0, 2, 3)).tolist()
+    (run,) = answer.parts
+    assert (run.part, run.backend, run.link_bytes, run.spikes) == ("front", "one", None, int(spikes.sum()))
+    assert alone.condition() == READY
+    assert "frames" in alone.infer(Spikes(16, np.zeros((2, 4, 4), np.uint8), 3), 1.0).failure
+    assert FrontBackend(Part("one", PartError("one: gone")), lambda: None).infer(window(), 1.0).failure == "one: gone"
+
+
+def test_a_plan_whose_front_is_absent_is_passed_over_and_named():
+    from firstspike.clock import SystemClock
+    from firstspike.plans import Runner
+    from firstspike.schedule import Settings
+
+    absent = Part("chip", None, Condition("absent", "no chip", "get one"))
+    there = chain(Part("one", spiking()), Part("two", np.array([1.0, 0.0], np.float32)))
+    first = chain(absent, Part("two", None))
+    first.name = "chip+two"
+    ran = Runner([first, there], Settings(deadline_ns=10**10), SystemClock()).infer(window(), time.monotonic_ns())
+    assert ran.plan == "one+two"
+    assert any("chip: no chip" in fault for fault in ran.faults), ran.faults
+    assert absent.given is None
+
+
+class Worker:
+    """A supervisor whose worker gives these arrays."""
+
+    def __init__(self, **arrays):
+        self.arrays, self.device_s, self.distrusted = arrays, 0.0, []
+
+    def infer(self, times, deadline):
+        return self
+
+    def distrust(self, reason):
+        self.distrusted.append(reason)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"output": np.full(7, np.nan, np.float32)},
+        {"output": np.float32([1, 2, 3, np.inf, 5, 6, 7])},
+        {"output": np.zeros(6, np.float32)},
+        {"output": np.zeros((1, 7), np.float32)},
+        {"output": np.zeros(7, np.int32)},
+        {"logits": np.zeros(7, np.float32)},
+    ],
+)
+def test_a_worker_whose_logits_make_no_sense_is_replaced_and_named(arrays):
+    bundle, worker = open_bundle(HYBRID), Worker(**arrays)
+    back = WorkerBack("stick", lambda: worker, bundle)
+    with pytest.raises(PartError, match="stick: its answer is no row of 7 finite numbers"):
+        back.run(np.zeros((1, 1, 1), np.uint8), 1.0)
+    assert len(worker.distrusted) == 1

@@ -64,6 +64,8 @@ def test_a_bundle_with_parts(tmp_path):
         ({"encoding": "count"}, "a bundle with parts takes 'frames'"),
         ({"roles": ("front",)}, "no entry 'back'"),
         ({"roles": ("back", "ttfs")}, "no entry 'front'"),
+        ({"parts": {}}, "parts.interval: missing"),
+        ({"steps": 4097}, "input.steps"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_by_name(tmp_path, changes, says):
@@ -152,3 +154,28 @@ def test_a_worker_is_told_to_take_counts_for_activations():
 def test_every_other_back_end_of_a_shipped_model_is_made_as_before():
     choice = BackendChoice("emulator", "emulator", plugins.load("backends", "emulator").Options())
     assert place.make(choice, open_bundle(NMNIST)).name == "emulator"
+
+
+def test_plans_that_name_one_back_end_for_the_same_part_share_it():
+    parts, bundle = place.Parts(), open_bundle(HYBRID)
+    one, two, other = (
+        place.make(chosen(plan, one={"kind": "emulator"}), bundle, parts)
+        for plan in ("emulator+emulator", "one+emulator", "emulator+one")
+    )
+    assert one._back is two._back
+    assert one._front is other._front
+    assert len({id(part) for plan in (one, two, other) for part in (plan._front, plan._back)}) == 4
+    closed = []
+    one._back.close = lambda: closed.append("back")
+    one.close()
+    assert closed == []  # whoever made the parts ends them, once
+    parts.close()
+    parts.close()
+    assert closed == ["back"]
+
+
+def test_a_chain_of_its_own_closes_its_parts():
+    chain, closed = place.make(chosen("emulator"), open_bundle(HYBRID)), []
+    chain._front.close, chain._back.close = (lambda: closed.append("front")), (lambda: closed.append("back"))
+    chain.close()
+    assert closed == ["front", "back"]

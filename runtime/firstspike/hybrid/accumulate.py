@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from firstspike.bundle import Bundle
+from firstspike.errors import BundleError
+
 MAX_INTERVAL = 255
 """A count is a byte."""
 
@@ -38,3 +41,15 @@ def accumulated_shape(neurons: tuple[int, int, int], steps: int, interval: int) 
     """Shape of the counts of a front's neurons (channels, height, width)."""
     channels, height, width = neurons
     return channels * (steps // interval), height, width
+
+
+def interval_of(bundle: Bundle) -> int:
+    """The interval of a hybrid.
+
+    Raises:
+        BundleError: the bundle is none, or has no back.
+    """
+    parts = bundle.manifest.parts
+    if parts is None or parts.interval is None:
+        raise BundleError(f"{bundle.folder}: the bundle has no {'parts' if parts is None else 'back'}")
+    return parts.interval

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 from firstspike.hybrid.accumulate import accumulate
-from firstspike.hybrid.part import Back, Front, Part, PartError
-from firstspike.types import READY, Condition, Inference, PartRun, Spikes
+from firstspike.hybrid.part import Back, Front, Part, PartError, ran
+from firstspike.types import READY, Condition, Inference, Spikes
 
 
 class ChainBackend:
@@ -21,12 +22,21 @@ class ChainBackend:
         interval: I, steps that one count sums up.
         scale: a potential is a logit over this (the manifest's `decide.logit_scale`).
         classes: how many logits there are.
+        close: lets go of the parts, which other chains may have too.
     """
 
-    def __init__(self, name: str, front: Front, back: Back, interval: int, scale: float, classes: int) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, front: Front, back: Back, interval: int, scale: float, classes: int,
+        close: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.name, self.close = name, close
         self._front, self._back = front, back
         self._interval, self._scale, self._classes = interval, scale, classes
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Who runs them."""
+        return self._front, self._back
 
     def infer(self, spikes: Spikes, within_s: float) -> Inference:
         """See `Backend.infer`; what the front leaves of the time is the back's."""
@@ -47,28 +57,18 @@ class ChainBackend:
             wanted = f"no finite number of 32 bits for each of {self._classes} classes"
             return Inference(self.name, None, None, failure=f"{self._back.name}: its answer is {wanted}")
         parts = (
-            PartRun("front", self._front.name, _ns(between - began), counts.nbytes, int(counts.sum())),
-            PartRun("back", self._back.name, _ns(ended - between), None, None),
+            ran("front", self._front, between - began, counts.nbytes, int(counts.sum())),
+            ran("back", self._back, ended - between, None, None),
         )
         return Inference(self.name, potential.astype(np.int32), None, parts=parts)
 
     def condition(self) -> Condition:
         """See `Backend.condition`: that of the first part that cannot work, said by its name."""
-        parts: tuple[Part, ...] = (self._front, self._back)
-        for part in parts:
+        for part in self.parts:
             condition = part.condition()
             if condition.state != "ready":
                 reason = f"{part.name}: {condition.reason}" if condition.reason else part.name
                 return Condition(condition.state, reason, condition.fix, condition.restarts, condition.pid)
-        conditions = [part.condition() for part in parts]
+        conditions = [part.condition() for part in self.parts]
         pid = next((one.pid for one in conditions if one.pid), None)
         return READY if pid is None else Condition("ready", pid=pid, restarts=sum(one.restarts for one in conditions))
-
-    def close(self) -> None:
-        """End both parts."""
-        self._front.close()
-        self._back.close()
-
-
-def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)

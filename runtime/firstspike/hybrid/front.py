@@ -31,6 +31,8 @@ def network_of(bundle: Bundle) -> Network:
 class EmulatorFront:
     """See `part.Front`; nothing can fail here once the bundle is loaded."""
 
+    link_s = None
+
     def __init__(self, bundle: Bundle, name: str) -> None:
         self.name = name
         network = network_of(bundle)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from firstspike.types import Condition
+from firstspike.types import Condition, PartRun
 
 
 class PartError(Exception):
@@ -19,6 +19,8 @@ class Part(Protocol):
 
     name: str
     """Its back end's, as in `[backend.NAME]`."""
+    link_s: float | None
+    """What of the last run the way to its worker and back took, s; None: it has no worker."""
 
     def condition(self) -> Condition:
         """How it stands now; quick, and from any thread."""
@@ -50,3 +52,11 @@ class Back(Part, Protocol):
         Raises:
             PartError: there are none.
         """
+
+
+def ran(
+    which: Literal["front", "back"], part: Part, seconds: float, link_bytes: int | None, spikes: int | None
+) -> PartRun:
+    """What a part took for one window; arguments as `PartRun` has them, times in s."""
+    link_ns = None if part.link_s is None else round(part.link_s * 1e9)
+    return PartRun(which, part.name, round(seconds * 1e9), link_bytes, spikes, link_ns)

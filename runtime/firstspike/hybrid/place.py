@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from firstspike import plugins
@@ -9,21 +10,51 @@ from firstspike.backends import Backend
 from firstspike.bundle import Bundle
 from firstspike.config_plugins import BackendChoice
 from firstspike.errors import BundleError
-from firstspike.hybrid.accumulate import accumulated_shape
+from firstspike.hybrid.accumulate import accumulated_shape, interval_of
+from firstspike.hybrid.alone import FrontBackend
 from firstspike.hybrid.chain import ChainBackend
 
 PARTS = ("front", "back")
 
 
-def make(choice: BackendChoice, bundle: Bundle) -> Backend:
+class Parts:
+    """The parts of a daemon's plans, each made once: plans that name one back end for the same part share it."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], Any] = {}
+
+    def get(self, part: str, choice: BackendChoice, *given: Any) -> Any:
+        """The front or the back of the bundle that all plans run.
+
+        Raises:
+            BundleError: the back end that was chosen cannot run it.
+            UnavailableError: what it needs is not there.
+        """
+        key = part, choice.name
+        if key not in self._made:
+            self._made[key] = _maker(choice, part)(choice.options, *given)
+        return self._made[key]
+
+    def close(self) -> None:
+        """End them."""
+        for part in self._made.values():
+            part.close()
+        self._made.clear()
+
+
+def make(choice: BackendChoice, bundle: Bundle, shared: Parts | None = None) -> Backend:
     """The back end of one plan; it gets ready by itself.
+
+    Args:
+        choice: of the plan.
+        bundle: the model.
+        shared: the parts that plans have in common, which whoever gives them closes. None: the back end's own.
 
     Raises:
         BundleError: a part has no back end, or one that cannot run it.
         UnavailableError: what it needs is not there.
     """
-    parts = bundle.manifest.parts
-    if parts is None:
+    if bundle.manifest.parts is None:
         if choice.parts:
             raise BundleError(
                 f"schedule.plans: {choice.name!r} is a chain, but the model {bundle.manifest.name} has one part: name "
@@ -31,23 +62,61 @@ def make(choice: BackendChoice, bundle: Bundle) -> Backend:
             )
         backend: Backend = plugins.load("backends", choice.kind).create(choice.options, bundle, choice.name)
         return backend
+    parts = Parts() if shared is None else shared
+    close = parts.close if shared is None else _nothing
+    try:
+        build = _alone if bundle.manifest.parts.interval is None else _chain
+        return build(choice, bundle, parts, close)
+    except BaseException:
+        close()
+        raise
+
+
+def _nothing() -> None:
+    """The parts are closed by their owner."""
+
+
+def _alone(choice: BackendChoice, bundle: Bundle, parts: Parts, close: Callable[[], None]) -> Backend:
+    manifest = bundle.manifest
+    if choice.parts:
+        raise BundleError(
+            f"schedule.plans: {choice.name!r} is a chain, but the model {manifest.name} has a front and no back: name "
+            f"one back end, for example {choice.parts[0].name!r}"
+        )
+    front = parts.get("front", choice, bundle, choice.name)
+    if front.output_shape != (len(manifest.labels), 1, 1):
+        raise BundleError(
+            f"{bundle.path('front')}: without a back it decides, and needs an output neuron for each of "
+            f"{len(manifest.labels)} labels: its output is {front.output_shape}"
+        )
+    return FrontBackend(front, close)
+
+
+def _chain(choice: BackendChoice, bundle: Bundle, parts: Parts, close: Callable[[], None]) -> Backend:
+    manifest = bundle.manifest
     chosen = choice.parts or (choice,)
-    if not choice.parts and hasattr(_module(choice), "front") and hasattr(_module(choice), "back"):
+    if not choice.parts and all(runs(choice.kind, part) for part in PARTS):
         chosen = (choice, choice)  # one that runs both
     if len(chosen) != len(PARTS):
         raise BundleError(
             f"schedule.plans: {choice.name!r} names {len(chosen)} back end{'s' * (len(chosen) > 1)}, the model "
-            f"{bundle.manifest.name} has the parts front and back: write FRONT+BACK, for example 'emulator+openvino'"
+            f"{manifest.name} has the parts front and back: write FRONT+BACK, for example 'emulator+openvino'"
         )
-    front = _maker(chosen[0], "front")(chosen[0].options, bundle, chosen[0].name)
-    try:
-        shape = accumulated_shape(front.output_shape, bundle.manifest.input.steps, parts.interval)
-        back = _maker(chosen[1], "back")(chosen[1].options, bundle, chosen[1].name, shape)
-    except BaseException:
-        front.close()
-        raise
-    decide, classes = bundle.manifest.decide, len(bundle.manifest.labels)
-    return ChainBackend(choice.name, front, back, parts.interval, decide.logit_scale, classes)
+    interval = interval_of(bundle)
+    front = parts.get("front", chosen[0], bundle, chosen[0].name)
+    shape = accumulated_shape(front.output_shape, manifest.input.steps, interval)
+    back = parts.get("back", chosen[1], bundle, chosen[1].name, shape)
+    scale, classes = manifest.decide.logit_scale, len(manifest.labels)
+    return ChainBackend(choice.name, front, back, interval, scale, classes, close)
+
+
+def runs(kind: str, part: str) -> bool:
+    """Whether a file of backends/ can run a front or a back, as far as the file says."""
+    if kind not in plugins.names("backends"):
+        return False
+    module: Any = plugins.load("backends", kind)
+    roles = getattr(module, "driver", None)
+    return hasattr(module, part) and (part != "back" or roles is None or roles.NETWORK in ("dense", "ann"))
 
 
 def _module(choice: BackendChoice) -> Any:
@@ -55,10 +124,7 @@ def _module(choice: BackendChoice) -> Any:
 
 
 def _maker(choice: BackendChoice, part: str) -> Any:
-    module = _module(choice)
-    if not hasattr(module, part):
-        able = [name for name in plugins.names("backends") if hasattr(plugins.load("backends", name), part)]
-        raise BundleError(
-            f"schedule.plans: back end {choice.name!r} cannot run the model's {part}: name one of {', '.join(able)}"
-        )
-    return getattr(module, part)
+    if not runs(choice.kind, part):
+        able = ", ".join(name for name in plugins.names("backends") if runs(name, part))
+        raise BundleError(f"schedule.plans: back end {choice.name!r} cannot run the model's {part}: name one of {able}")
+    return getattr(_module(choice), part)

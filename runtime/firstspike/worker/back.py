@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstspike.bundle import Bundle
-from firstspike.errors import BundleError
+from firstspike.hybrid.accumulate import interval_of
 from firstspike.hybrid.part import PartError
 from firstspike.worker.held import Held
 from firstspike.worker.supervisor import Supervisor, WorkerError
@@ -23,11 +22,10 @@ def description(bundle: Bundle, shape: tuple[int, int, int]) -> dict[str, Any]:
     are the counts: so every driver of an ANN runs a back as it is.
     """
     manifest = bundle.manifest
-    assert manifest.parts is not None  # noqa: S101 (a hybrid's)
     channels, height, width = shape
     return {
         "name": manifest.name, "version": manifest.version, "digest": bundle.digest, "classes": len(manifest.labels),
-        "channels": channels, "height": height, "width": width, "steps": manifest.parts.interval, "form": "ann",
+        "channels": channels, "height": height, "width": width, "steps": interval_of(bundle), "form": "ann",
         "scale": 1.0,
     }  # fmt: skip
 
@@ -37,18 +35,17 @@ class WorkerBack(Held):
 
     def __init__(self, name: str, start: Callable[[], Supervisor], bundle: Bundle) -> None:
         super().__init__(name, start)
-        if bundle.manifest.parts is None:
-            raise BundleError(f"{bundle.folder}: the bundle has no parts")
-        self._interval = np.uint8(bundle.manifest.parts.interval)
+        self._interval = np.uint8(interval_of(bundle))
+        self._shape = (len(bundle.manifest.labels),)
 
     def run(self, counts: NDArray[np.uint8], within_s: float) -> NDArray[np.float32]:
         """See `hybrid.part.Back.run`."""
         try:
-            answer = self.supervisor.infer(self._interval - counts, time.monotonic() + within_s)
+            output = self.ask(self._interval - counts, within_s).get("output")
         except WorkerError as error:
             raise PartError(str(error)) from None
-        output = answer.arrays.get("output")
-        if output is None or output.dtype.kind != "f" or output.ndim != 1 or not np.isfinite(output).all():
-            self.supervisor.distrust("the worker is replaced: its answer is no row of finite numbers called 'output'")
-            raise PartError(f"{self.name}: its answer is no row of finite numbers called 'output'")
+        if output is None or output.dtype.kind != "f" or output.shape != self._shape or not np.isfinite(output).all():
+            fault = f"its answer is no row of {self._shape[0]} finite numbers called 'output'"
+            self.supervisor.distrust(f"the worker is replaced: {fault}")
+            raise PartError(f"{self.name}: {fault}")
         return np.asarray(output, np.float32)

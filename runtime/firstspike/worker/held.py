@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from firstspike.types import Condition
 from firstspike.worker.supervisor import Supervisor
@@ -22,6 +27,8 @@ class Held:
         self._start = start
         self._supervisor: Supervisor | None = None
         self._once = threading.Lock()
+        self.link_s: float | None = None
+        """What of `ask`'s last answer the way to the worker and back took, s; None: there was none."""
 
     @property
     def supervisor(self) -> Supervisor:
@@ -31,6 +38,17 @@ class Held:
                 if self._supervisor is None:
                     self._supervisor = self._start()
         return self._supervisor
+
+    def ask(self, given: NDArray[np.uint8], within_s: float) -> dict[str, NDArray[Any]]:
+        """The worker's answer to an array, within so many seconds.
+
+        Raises:
+            WorkerError: there is none.
+        """
+        began, self.link_s = time.monotonic(), None
+        answer = self.supervisor.infer(given, began + within_s)
+        self.link_s = max(0.0, time.monotonic() - began - answer.device_s)
+        return answer.arrays
 
     def condition(self) -> Condition:
         """See `Backend.condition`."""
