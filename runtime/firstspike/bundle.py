@@ -175,6 +175,8 @@ class Bundle:
             return self.folder / self.manifest.files[role].path
         except KeyError:
             fix = f": make it with: firstspike dense {self.folder}" if role in ("dense", "dense_fp16") else ""
+            if self.manifest.parts is not None and role not in ("front", "back"):
+                fix = ": its network has a spiking front of CUBA LIF neurons and no such form (docs/hybrid.md)"
             raise BundleError(
                 f"{self.folder}: the bundle has no file '{role}'; it has {sorted(self.manifest.files)}{fix}"
             ) from None

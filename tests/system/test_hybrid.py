@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -101,3 +102,49 @@ def test_when_the_backs_worker_is_killed_the_next_plan_answers_the_same_windows(
     finally:
         first.close()
         second.close()
+
+
+def test_when_the_backs_worker_is_killed_within_a_window_the_next_plan_answers_that_window(section):
+    first, second = ready(made("emulator+ov", ov=section)), made("emulator")
+    runner = Runner([first, second], Settings(deadline_ns=20 * 10**9), SystemClock())
+    expected = second.infer(window(3), 1.0)
+    try:
+        pid = first.condition().pid
+        os.kill(pid, signal.SIGSTOP)  # so that it is surely within the window
+        killer = threading.Timer(0.2, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        ran = runner.infer(window(3), time.monotonic_ns())
+        killer.join()
+        assert ran.plan == "emulator"
+        assert ran.failures == 1
+        assert any(fault.startswith("ov: ") for fault in ran.faults), ran.faults
+        np.testing.assert_array_equal(ran.inference.potential, expected.potential)
+        assert [part.backend for part in ran.inference.parts] == ["emulator", "emulator"]
+        assert ran.inference.parts[0].link_bytes == expected.parts[0].link_bytes
+        ready(first)
+        again = runner.infer(window(3), time.monotonic_ns())
+        assert [part.backend for part in again.inference.parts] == ["emulator", "ov"]
+        assert again.inference.parts[0].link_bytes == expected.parts[0].link_bytes
+        assert again.inference.parts[1].link_ns < again.inference.parts[1].ns
+    finally:
+        first.close()
+        second.close()
+
+
+def test_plans_with_one_section_for_the_back_have_one_worker(section):
+    parts, faults = place.Parts(), []
+    sections = {"ov": section, "one": {"kind": "emulator"}}
+    choices = backend_choices(sections, ["emulator+ov", "one+ov"], Layers(), faults)
+    assert not faults
+    plans = [place.make(choice, open_bundle(HYBRID), parts) for choice in choices]
+    try:
+        first, second = (ready(plan).condition().pid for plan in plans)
+        assert first == second is not None
+        answers = [plan.infer(window(1), 5.0).potential for plan in plans]
+        np.testing.assert_array_equal(*answers)
+        plans[0].close()  # its parts are not its own
+        assert plans[1].infer(window(1), 5.0).failure is None
+    finally:
+        parts.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)

@@ -234,9 +234,9 @@ def complete(layers):
     return layers
 
 
-def test_all_back_ends_and_their_twins_take_part_unless_named():
+def test_all_back_ends_and_their_twins_take_part_unless_named(bundle):
     layers = read_layers(None, ["backend.fast.kind=openvino", "backend.fast.threads=2"], {})
-    names = contestants.all_names(layers)
+    names = contestants.all_names(layers, bundle)
     assert names[0] == "emulator"
     assert {"fast", "fast-ann", "openvino", "openvino-ann"} <= set(names)
     assert not {"null", "definition", "emulator-ann"} & set(names)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,14 +12,17 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 from tests.support.onnx_nets import Net
 
+from firstspike.bundle import open_bundle
 from firstspike.hybrid.accumulate import accumulate, accumulated_shape
 from firstspike.hybrid.alone import FrontBackend
 from firstspike.hybrid.chain import ChainBackend
 from firstspike.hybrid.onnx_run import Chain
 from firstspike.hybrid.part import PartError
 from firstspike.types import READY, Condition, Spikes
+from firstspike.worker.back import WorkerBack
 
 SHAPE = (3, 4, 5)
+HYBRID = Path(__file__).parents[2] / "models" / "dvs128-hybrid"
 
 
 @given(st.integers(0, 2**32), st.sampled_from([(16, 1), (16, 2), (16, 16), (6, 3), (255, 255)]))
@@ -180,3 +186,50 @@ def test_a_front_alone_decides_by_how_often_its_neurons_spiked():
     assert alone.condition() == READY
     assert "frames" in alone.infer(Spikes(16, np.zeros((2, 4, 4), np.uint8), 3), 1.0).failure
     assert FrontBackend(Part("one", PartError("one: gone")), lambda: None).infer(window(), 1.0).failure == "one: gone"
+
+
+def test_a_plan_whose_front_is_absent_is_passed_over_and_named():
+    from firstspike.clock import SystemClock
+    from firstspike.plans import Runner
+    from firstspike.schedule import Settings
+
+    absent = Part("chip", None, Condition("absent", "no chip", "get one"))
+    there = chain(Part("one", spiking()), Part("two", np.array([1.0, 0.0], np.float32)))
+    first = chain(absent, Part("two", None))
+    first.name = "chip+two"
+    ran = Runner([first, there], Settings(deadline_ns=10**10), SystemClock()).infer(window(), time.monotonic_ns())
+    assert ran.plan == "one+two"
+    assert any("chip: no chip" in fault for fault in ran.faults), ran.faults
+    assert absent.given is None
+
+
+class Worker:
+    """A supervisor whose worker gives these arrays."""
+
+    def __init__(self, **arrays):
+        self.arrays, self.device_s, self.distrusted = arrays, 0.0, []
+
+    def infer(self, times, deadline):
+        return self
+
+    def distrust(self, reason):
+        self.distrusted.append(reason)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"output": np.full(7, np.nan, np.float32)},
+        {"output": np.float32([1, 2, 3, np.inf, 5, 6, 7])},
+        {"output": np.zeros(6, np.float32)},
+        {"output": np.zeros((1, 7), np.float32)},
+        {"output": np.zeros(7, np.int32)},
+        {"logits": np.zeros(7, np.float32)},
+    ],
+)
+def test_a_worker_whose_logits_make_no_sense_is_replaced_and_named(arrays):
+    bundle, worker = open_bundle(HYBRID), Worker(**arrays)
+    back = WorkerBack("stick", lambda: worker, bundle)
+    with pytest.raises(PartError, match="stick: its answer is no row of 7 finite numbers"):
+        back.run(np.zeros((1, 1, 1), np.uint8), 1.0)
+    assert len(worker.distrusted) == 1

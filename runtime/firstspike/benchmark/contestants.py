@@ -10,10 +10,13 @@ from firstspike.backends import Backend
 from firstspike.bundle import Bundle
 from firstspike.config import Loaded, load
 from firstspike.config_layers import Layers
-from firstspike.config_plugins import BackendChoice
+from firstspike.config_plugins import JOINT, BackendChoice
 from firstspike.errors import FirstspikeError
 from firstspike.hybrid import place
-from firstspike.worker.backend import WorkerBackend, WorkerModule
+from firstspike.hybrid.alone import FrontBackend
+from firstspike.hybrid.chain import ChainBackend
+from firstspike.worker.backend import WorkerModule
+from firstspike.worker.held import Held
 from firstspike.worker.shim import AbsentError
 
 TWIN = "-ann"
@@ -21,6 +24,8 @@ TWIN = "-ann"
 LEFT_OUT = ("null", "definition", "lava")
 """Not asked unless named: one is for tests, the others are thousands of times slower, to check networks against."""
 REFERENCE = "emulator"
+PARTS = "parts"
+"""Form of a model with a spiking front."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +37,19 @@ class Absent:
     fix: str
 
 
-def all_names(layers: Layers) -> list[str]:
-    """The reference first, then every section of the configuration and every kind of back end, and their twins."""
+def all_names(layers: Layers, bundle: Bundle) -> list[str]:
+    """The reference first, then every section of the configuration and every kind of back end, and their twins.
+
+    Of a model in two parts: the reference, and it as the front of every other back end that runs backs.
+    """
     found = [REFERENCE, *_sections(layers)]
     found += [name for name in plugins.names("backends") if name not in found and name not in LEFT_OUT]
+    found = list(dict.fromkeys(found))
+    parts = bundle.manifest.parts
+    if parts is not None:
+        wanted = "front" if parts.interval is None else "back"
+        able = [name for name in found[1:] if place.runs(_kind(layers, name), wanted)]
+        return [REFERENCE, *(able if parts.interval is None else (f"{REFERENCE}{JOINT}{name}" for name in able))]
     names = []
     for name in found:
         names.append(name)
@@ -50,7 +64,7 @@ def choose(layers: Layers, names: list[str]) -> Loaded:
     Raises:
         ConfigError: a name is no back end's, or a section is wrong.
     """
-    for name in names:
+    for name in (part for plan in names for part in plan.split(JOINT)):
         base = name.removesuffix(TWIN)
         if name != base and name not in _sections(layers) and _has_twin(_kind(layers, base)):
             for key, (value, origin) in list(layers.values().items()):
@@ -83,15 +97,25 @@ def start(choice: BackendChoice, bundle: Bundle, within_s: float) -> Backend | A
 
 def device_of(backend: Backend) -> str:
     """What it runs on, in its own words."""
-    if not isinstance(backend, WorkerBackend):
+    if isinstance(backend, ChainBackend | FrontBackend):
+        return " + ".join(_device(part) for part in backend.parts)
+    return _device(backend)
+
+
+def _device(part: object) -> str:
+    if not isinstance(part, Held):
         return "CPU, in the daemon"
-    about = backend.supervisor.about
+    about = part.supervisor.about
     name = about.get("name") or about.get("device") or "?"
     return str(name)[:60]
 
 
-def form_of(choice: BackendChoice) -> str:
-    """`dense`, `ann` and the like; `ttfs` for those that run the network itself."""
+def form_of(choice: BackendChoice, bundle: Bundle) -> str:
+    """`dense`, `ann` and the like; `ttfs` for those that run the network itself; `parts`, see `hybrid`."""
+    if bundle.manifest.parts is not None:
+        return PARTS
+    if choice.parts:
+        return "–"  # a chain, which this model is none for
     module = plugins.load("backends", choice.kind)
     if not isinstance(module, WorkerModule):
         return "ttfs"

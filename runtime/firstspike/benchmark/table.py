@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from firstspike.benchmark.contestants import Absent
+from firstspike.benchmark.contestants import PARTS, Absent
 from firstspike.benchmark.measure import Figures
 
 HEAD = (
@@ -24,6 +24,10 @@ HEAD = (
 )
 
 
+PARTS_HEAD = (*HEAD[:6], "front µs", "link µs", "link bytes", "back µs", *HEAD[8:])
+"""Where the model has a spiking front: what its parts took, in place of the device's own clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One back end, and what it did or why it did nothing."""
@@ -31,7 +35,7 @@ class Row:
     name: str
     kind: str
     form: str
-    """`ttfs`, `dense` or `ann`: which of the bundle's networks it ran."""
+    """`ttfs`, `dense` or `ann`: which of the bundle's networks it ran; `parts`: a spiking front, and its back."""
     device: str
     outcome: Figures | Absent
 
@@ -50,7 +54,9 @@ class Row:
 
 def lines(rows: Sequence[Row]) -> Iterator[str]:
     """The table of those that ran, then the others, each with its reason and the fix."""
-    cells = [HEAD, *(_cells(row, row.outcome) for row in rows if isinstance(row.outcome, Figures))]
+    parts = any(row.form == PARTS for row in rows)
+    head = PARTS_HEAD if parts else HEAD
+    cells = [head, *(_cells(row, row.outcome) for row in rows if isinstance(row.outcome, Figures))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         texts = [cell.ljust(width) if place < 3 else cell.rjust(width)
@@ -71,8 +77,21 @@ def _cells(row: Row, done: Figures) -> tuple[str, ...]:
     return (
         row.name, row.form, row.device, f"{done.same} of {answered}", _text(done.largest),
         f"{done.right / done.labelled:.1%}" if done.labelled else "–",
-        *_latency(done.alone_us), *_latency(done.through_us), _text(done.per_second, ".0f"),
+        *(_parts(done) if row.form == PARTS else _latency(done.alone_us)), *_latency(done.through_us),
+        _text(done.per_second, ".0f"),
     )  # fmt: skip
+
+
+def _parts(done: Figures) -> tuple[str, ...]:
+    taken = done.parts
+    if taken is None:
+        return ("–",) * 4
+    return (
+        _text(taken.front_us, ".1f"),
+        _text(taken.link_us, ".1f"),
+        _text(taken.link_bytes),
+        _text(taken.back_us, ".1f"),
+    )
 
 
 def _latency(found: dict[str, float] | None) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from firstspike.bundle import Bundle
-from firstspike.encode import Encoder
+from firstspike.encode_frames import WindowEncoder, encoder_for
 from firstspike.errors import DataError, NoInputError
 from firstspike.evaluation import labelled, recordings
 from firstspike.simulate.scene import Scene, digit_sequence
@@ -52,7 +52,7 @@ def simulated(bundle: Bundle, count: int) -> Windows:
     """
     spec = bundle.manifest.input
     scene = Scene(height=max(spec.height, LEAST_SIDE), width=max(spec.width, LEAST_SIDE))
-    encoder = Encoder(spec, scene.width, scene.height)
+    encoder = encoder_for(spec, scene.width, scene.height)
     found: list[Sample] = []
     for shown, (digit, events) in enumerate(digit_sequence((number % 10 for number in itertools.count()), SEED, scene)):
         name = str(digit) if str(digit) in bundle.manifest.labels else None
@@ -88,7 +88,7 @@ def recorded(bundle: Bundle, place: Path, count: int) -> Windows:
         for path in chosen:
             try:
                 with decoder.open(path) as recording:
-                    encoder = Encoder(bundle.manifest.input, recording.info.width, recording.info.height)
+                    encoder = encoder_for(bundle.manifest.input, recording.info.width, recording.info.height)
                     spikes = list(_encoded(bundle, encoder, recording))
             except DataError as error:
                 skipped[str(path)] = str(error)
@@ -102,7 +102,7 @@ def recorded(bundle: Bundle, place: Path, count: int) -> Windows:
     return Windows(tuple(found[:count]), f"{len(chosen) - len(skipped)} recordings of {place}", skipped)
 
 
-def _encoded(bundle: Bundle, encoder: Encoder, batches: Iterable[Events]) -> Iterator[Spikes]:
+def _encoded(bundle: Bundle, encoder: WindowEncoder, batches: Iterable[Events]) -> Iterator[Spikes]:
     windower = Windower(bundle.manifest.window)
     least = max(1, bundle.manifest.decide.min_events)
     for window in _windows(windower, batches):

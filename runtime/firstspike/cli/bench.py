@@ -8,15 +8,13 @@ from pathlib import Path
 
 from firstspike.benchmark import windows
 from firstspike.benchmark.contestants import REFERENCE, Absent, all_names, choose, device_of, form_of, start
-from firstspike.benchmark.measure import Figures, Ints, measure
+from firstspike.benchmark.measure import Figures, Ints, measure, reference
 from firstspike.benchmark.table import Row, lines
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.cli.common import add_config_arguments, apply_settings, layers_for_files
 from firstspike.cli.output import Progress, emit, emit_json
 from firstspike.config import Loaded
 from firstspike.config_plugins import BackendChoice
-from firstspike.ttfs.file import load
-from firstspike.ttfs.rate_emulator import emulator
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,16 +57,14 @@ def _count(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Compare."""
     layers = layers_for_files(args)
-    apply_settings(layers, args.set)  # what is wrong in the configuration is said before anything starts
-    loaded = choose(layers, args.plans or all_names(layers))
-    bundle = open_bundle(loaded.model_path)
+    bundle = open_bundle(apply_settings(layers, args.set).model_path)  # what is wrong is said before anything starts
+    loaded = choose(layers, args.plans or all_names(layers, bundle))
     progress = Progress("bench")
     progress.show("getting windows")
     taken = windows.simulated(bundle, args.windows) if args.recordings is None else (
         windows.recorded(bundle, args.recordings, args.windows)
     )  # fmt: skip
-    reference = emulator(load(bundle.path("ttfs")))
-    truth = [reference.run(sample.spikes.times).potential for sample in taken.samples]
+    truth = reference(bundle, taken.samples)
     rows = []
     for choice in loaded.backends:
         progress.show(choice.name)
@@ -92,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
 def _row(choice: BackendChoice, bundle: Bundle, taken: windows.Windows, truth: list[Ints], loaded: Loaded) -> Row:
     backend = start(choice, bundle, loaded.config.schedule.start_s)
     if isinstance(backend, Absent):
-        return Row(choice.name, choice.kind, form_of(choice), "", backend)
+        return Row(choice.name, choice.kind, form_of(choice, bundle), "", backend)
     try:
         figures: Figures = measure(backend, taken.samples, truth, bundle.manifest.labels)
-        return Row(choice.name, choice.kind, form_of(choice), device_of(backend), figures)
+        return Row(choice.name, choice.kind, form_of(choice, bundle), device_of(backend), figures)
     finally:
         backend.close()

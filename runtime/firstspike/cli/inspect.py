@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from firstspike.backends.emulator import EmulatorBackend
 from firstspike.bundle import Bundle, find, open_bundle
 from firstspike.cli.output import Progress, emit, emit_json
-from firstspike.encode import Encoder
-from firstspike.errors import DataError
+from firstspike.encode_frames import encoder_for
+from firstspike.errors import DataError, UsageError
+from firstspike.hybrid import count as parts
+from firstspike.hybrid.table import lines
 from firstspike.sources.decoding import DecoderProcess
 from firstspike.ttfs.convert.calibration import encode, read
 from firstspike.ttfs.count import Activity, Count, LayerCount, count
@@ -43,6 +45,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Count and print."""
     bundle = open_bundle(find(args.bundle, Path.cwd()))
+    if bundle.manifest.parts is not None:
+        return _run_parts(args, bundle)
     EmulatorBackend(bundle).close()  # refuses a network that does not fit its manifest
     network = load(bundle.path("ttfs"))
     progress = Progress("inspect")
@@ -54,10 +58,7 @@ def run(args: argparse.Namespace) -> int:
         inputs = _windows(bundle, args.recordings)
     found = count(network, _shown(inputs, progress))
     progress.done()
-    if args.recordings is not None and found.inferences == 0:
-        raise DataError(
-            f"no window of the recordings has the bundle's {bundle.manifest.decide.min_events} events: nothing to count"
-        )
+    _require_any(args, bundle, found.inferences)
     if args.json:
         energy = modelled(found)
         shown = {"modelled_energy": None if energy is None else asdict(energy)}
@@ -65,6 +66,30 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(bundle, found)
     return 0
+
+
+def _run_parts(args: argparse.Namespace, bundle: Bundle) -> int:
+    """The same for a model with a spiking front."""
+    if args.data is not None:
+        raise UsageError(f"--data: the front of {bundle.manifest.name} takes frames of events: give --recordings")
+    progress = Progress("inspect")
+    inputs = _windows(bundle, args.recordings) if args.recordings is not None else iter(())
+    found = parts.count(bundle, _shown(inputs, progress))
+    progress.done()
+    _require_any(args, bundle, found.windows)
+    if args.json:
+        emit_json({"bundle": bundle.manifest.name, "digest": bundle.digest, **found.plain()})
+    else:
+        for line in lines(bundle, found):
+            emit(line)
+    return 0
+
+
+def _require_any(args: argparse.Namespace, bundle: Bundle, windows: int) -> None:
+    if args.recordings is not None and windows == 0:
+        raise DataError(
+            f"no window of the recordings has the bundle's {bundle.manifest.decide.min_events} events: nothing to count"
+        )
 
 
 def _shown(inputs: Iterator[NDArray[np.uint8]], progress: Progress) -> Iterator[NDArray[np.uint8]]:
@@ -80,13 +105,13 @@ def _windows(bundle: Bundle, files: list[Path]) -> Iterator[NDArray[np.uint8]]:
     try:
         for path in files:
             with decoder.open(path) as recording:
-                encoder = Encoder(manifest.input, recording.info.width, recording.info.height)
+                encoder = encoder_for(manifest.input, recording.info.width, recording.info.height)
                 windower = Windower(manifest.window)
                 cut = (window for events in recording for window in windower.push(events))
                 for window in chain(cut, windower.flush()):
                     spikes = encoder.encode(window.events, window.t_start_us, window.t_end_us)
                     if spikes.n_events >= manifest.decide.min_events:
-                        yield spikes.times
+                        yield spikes.times if spikes.frames is None else spikes.frames
     finally:
         decoder.close()
 

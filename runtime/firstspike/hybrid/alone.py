@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from firstspike.hybrid.part import Front, PartError, ran
+from firstspike.hybrid.part import Front, Part, PartError, ran
 from firstspike.types import Condition, Inference, Spikes
 
 
@@ -22,6 +22,11 @@ class FrontBackend:
     def __init__(self, front: Front, close: Callable[[], None]) -> None:
         self.name, self.close = front.name, close
         self._front = front
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Who runs it."""
+        return (self._front,)
 
     def infer(self, spikes: Spikes, within_s: float) -> Inference:
         """See `Backend.infer`."""

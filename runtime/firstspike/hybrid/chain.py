@@ -33,6 +33,11 @@ class ChainBackend:
         self._front, self._back = front, back
         self._interval, self._scale, self._classes = interval, scale, classes
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Who runs them."""
+        return self._front, self._back
+
     def infer(self, spikes: Spikes, within_s: float) -> Inference:
         """See `Backend.infer`; what the front leaves of the time is the back's."""
         began = time.monotonic()
@@ -59,12 +64,11 @@ class ChainBackend:
 
     def condition(self) -> Condition:
         """See `Backend.condition`: that of the first part that cannot work, said by its name."""
-        parts: tuple[Part, ...] = (self._front, self._back)
-        for part in parts:
+        for part in self.parts:
             condition = part.condition()
             if condition.state != "ready":
                 reason = f"{part.name}: {condition.reason}" if condition.reason else part.name
                 return Condition(condition.state, reason, condition.fix, condition.restarts, condition.pid)
-        conditions = [part.condition() for part in parts]
+        conditions = [part.condition() for part in self.parts]
         pid = next((one.pid for one in conditions if one.pid), None)
         return READY if pid is None else Condition("ready", pid=pid, restarts=sum(one.restarts for one in conditions))

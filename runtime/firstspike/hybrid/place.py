@@ -95,7 +95,7 @@ def _alone(choice: BackendChoice, bundle: Bundle, parts: Parts, close: Callable[
 def _chain(choice: BackendChoice, bundle: Bundle, parts: Parts, close: Callable[[], None]) -> Backend:
     manifest = bundle.manifest
     chosen = choice.parts or (choice,)
-    if not choice.parts and hasattr(_module(choice), "front") and hasattr(_module(choice), "back"):
+    if not choice.parts and all(runs(choice.kind, part) for part in PARTS):
         chosen = (choice, choice)  # one that runs both
     if len(chosen) != len(PARTS):
         raise BundleError(
@@ -110,15 +110,21 @@ def _chain(choice: BackendChoice, bundle: Bundle, parts: Parts, close: Callable[
     return ChainBackend(choice.name, front, back, interval, scale, classes, close)
 
 
+def runs(kind: str, part: str) -> bool:
+    """Whether a file of backends/ can run a front or a back, as far as the file says."""
+    if kind not in plugins.names("backends"):
+        return False
+    module: Any = plugins.load("backends", kind)
+    roles = getattr(module, "driver", None)
+    return hasattr(module, part) and (part != "back" or roles is None or roles.NETWORK in ("dense", "ann"))
+
+
 def _module(choice: BackendChoice) -> Any:
     return plugins.load("backends", choice.kind)
 
 
 def _maker(choice: BackendChoice, part: str) -> Any:
-    module = _module(choice)
-    if not hasattr(module, part):
-        able = [name for name in plugins.names("backends") if hasattr(plugins.load("backends", name), part)]
-        raise BundleError(
-            f"schedule.plans: back end {choice.name!r} cannot run the model's {part}: name one of {', '.join(able)}"
-        )
-    return getattr(module, part)
+    if not runs(choice.kind, part):
+        able = ", ".join(name for name in plugins.names("backends") if runs(name, part))
+        raise BundleError(f"schedule.plans: back end {choice.name!r} cannot run the model's {part}: name one of {able}")
+    return getattr(_module(choice), part)

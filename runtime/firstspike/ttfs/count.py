@@ -152,9 +152,24 @@ def fan_out(layer: Conv | Dense, shape: Shape, *, dense: bool) -> Ints:
         counted = (layer.weights != 0).sum(0, dtype=np.int64)
     if isinstance(layer, Dense):
         return counted.reshape(shape)
-    (py, px), (sy, sx) = layer.padding, layer.stride
+    return spread(counted, shape, layer.stride, layer.padding)
+
+
+def spread(counted: Ints, shape: Shape, stride: tuple[int, int], padding: tuple[int, int]) -> Ints:
+    """Connections of each input of a convolution, from those of each tap.
+
+    Args:
+        counted: (channels, kernel height, kernel width): connections of that tap, at every place.
+        shape: of the input, (channels, height, width).
+        stride: down and along.
+        padding: above and below, left and right.
+
+    Returns:
+        `shape`, int64.
+    """
+    (py, px), (sy, sx) = padding, stride
     _, height, width = shape
-    kernel_height, kernel_width = layer.weights.shape[2:]
+    kernel_height, kernel_width = counted.shape[1:]
     padded = np.zeros((shape[0], height + 2 * py, width + 2 * px), np.int64)
     rows = (height + 2 * py - kernel_height) // sy + 1
     columns = (width + 2 * px - kernel_width) // sx + 1

@@ -21,6 +21,8 @@ POTENTIAL_BITS = 24
 """Loihi's membrane, and what `limits` holds every potential to."""
 LOIHI_SYNAPTIC_PJ = 23.6
 LOIHI_UPDATE_PJ = 81.0
+MAC_FLOAT32_PJ = 4.6
+"""A multiply-accumulate of 32 bits, 45 nm, memory not counted: Horowitz 2014. Of a hybrid's back."""
 
 
 def addition(first: int, second: int) -> float:

@@ -69,6 +69,11 @@ def add_dense(folder: Path) -> Bundle:
         OutputError: the folder cannot be written; the bundle is as it was.
     """
     bundle = open_bundle(folder)
+    if bundle.manifest.parts is not None:
+        raise BundleError(
+            f"{folder}: the bundle has a spiking front, and only a TTFS network has a dense form: its back, if it has "
+            "one, is ONNX as it is, and runs on accelerators in a plan such as 'emulator+openvino'"
+        )
     network = load(bundle.path("ttfs"))
     made: dict[Role, bytes] = {"dense": dense(network), "dense_fp16": dense(network, "f16")}
     manifest = json.loads((folder / MANIFEST).read_bytes())
