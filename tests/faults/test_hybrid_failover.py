@@ -63,7 +63,11 @@ def test_the_next_plan_answers_until_the_backs_worker_is_replaced(daemon, number
     by_next = [one for one in seen if one.plan == SECOND]
     assert {one.status for one in by_next} == {"degraded"}
     assert all(one.reasons[0].startswith((f"{FIRST}: ", "openvino: ")) for one in by_next), by_next[0].reasons
-    assert {one.status for one in seen if one.plan is None} <= {"dropped"}
+    # The stopped back takes its share of the deadline; on a machine that is busy the next plan's turn may come too late
+    # for that one window, which then says so. (That the same window is answered: tests/system/test_hybrid.py.)
+    unanswered = [one for one in seen if one.plan is None and one.status != "dropped"]
+    assert len(unanswered) <= (1 if number == signal.SIGSTOP else 0), [one.reasons for one in unanswered]
+    assert all("openvino" in one.reasons[0] for one in unanswered)
     counts = Chain((HYBRID / "back.onnx").read_bytes()).input_shape
     for one in seen:
         if one.plan is None:

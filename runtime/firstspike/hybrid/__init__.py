@@ -13,5 +13,7 @@ left unmeasured what the two devices have to tell each other. Here its time and 
 | `onnx_file.py`, `onnx_run.py` | the back's ONNX file, read and run without the `onnx` package |
 | `chain.py` | a back end made of a front and a back |
 | `alone.py` | a back end made of a front alone, which decides itself |
+| `count.py`, `table.py` | what each part costs, counted and modelled; the same for a person |
+| `assemble.py` | a user's front and back into a bundle |
 | `place.py` | who runs which part: makes the back ends of a plan |
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +29,19 @@ def bytes_of(bundle: Bundle, shape: tuple[int, int, int]) -> bytes:
     """
     path = bundle.path("back")
     data = path.read_bytes()
-    classes = (1, len(bundle.manifest.labels))
+    check(path, data, shape, len(bundle.manifest.labels))
+    return data
+
+
+def check(path: Path, data: bytes, shape: tuple[int, int, int], classes: int) -> None:
+    """Refuse a back that not every device computes rightly, or that takes or gives another shape (BundleError).
+
+    Args:
+        path: as the error calls it.
+        data: the ONNX file.
+        shape: of the counts: (channels, height, width).
+        classes: how many logits there must be.
+    """
     try:
         header = read(data)
         reason = refusal(header, OPSET, (1, *shape))
@@ -35,10 +49,9 @@ def bytes_of(bundle: Bundle, shape: tuple[int, int, int]) -> bytes:
         raise BundleError(f"{path}: {error}") from None
     if reason:
         raise BundleError(f"{path}: {reason}")
-    if [value.shape for value in header.outputs] != [classes]:
+    if [value.shape for value in header.outputs] != [(1, classes)]:
         given = [value.shape for value in header.outputs]
-        raise BundleError(f"{path}: the back gives {given}, the manifest's labels need one output of {classes}")
-    return data
+        raise BundleError(f"{path}: the back gives {given}, the manifest's labels need one output of {(1, classes)}")
 
 
 class NumpyBack:

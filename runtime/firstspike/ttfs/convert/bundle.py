@@ -8,7 +8,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,29 @@ def vacant(folder: Path) -> None:
         raise OutputError(f"{folder}: exists and is not empty: name a new folder, or remove it first")
 
 
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """A folder to be filled, which becomes `folder` at the end, or nothing is left of it.
+
+    Raises:
+        OutputError: `folder` cannot be written, or is not empty.
+    """
+    vacant(folder)
+    partial: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        partial.chmod(0o755)
+        yield partial
+        os.replace(partial, folder)  # noqa: PTH105 (onto an empty folder, which Path.rename promises less clearly)
+        partial = None
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
 def write(folder: Path, network: Network, ann: Path, card: str, manifest: Mapping[str, Any]) -> Bundle:
     """Write a bundle and open it as the runtime would.
 
@@ -125,24 +149,12 @@ def write(folder: Path, network: Network, ann: Path, card: str, manifest: Mappin
         OutputError: the folder cannot be written, or is not empty.
         BundleError: what was written would not run; nothing is left then.
     """
-    vacant(folder)
-    partial: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        partial.chmod(0o755)
+    with whole(folder) as partial:
         save(network, partial / "network.npz")
         shutil.copyfile(ann, partial / "ann.onnx")
         (partial / "CARD.md").write_text(card, encoding="utf-8")
         seal(partial, manifest, {**FILES, **_dense_if_exact(partial, network)})
         EmulatorBackend(open_bundle(partial)).close()
-        os.replace(partial, folder)  # noqa: PTH105 (onto an empty folder, which Path.rename promises less clearly)
-        partial = None
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
     return open_bundle(folder)
 
 
