@@ -2,7 +2,7 @@
 
 Currents of 24 bits wrap, potentials of 24 bits stop at their ends; both hold 6 bits below the unit of weights and vth.
 A synapse takes one step. It knows nothing of TTFS or SLAYER: it is what plans are checked against where Lava is not
-installed.
+installed. The two models of `_lava_models` are here a second time, without those 6 bits.
 """
 
 from __future__ import annotations
@@ -23,6 +23,30 @@ def decay(x, amount):
     return np.sign(x) * (np.abs(x) * (4096 - amount) >> 12)
 
 
+def _soft(population, arrived, u, v, held):
+    """Integrate and fire with soft reset; `u` adds up the current."""
+    name = population.name
+    if population.du < 0:
+        held[name] = arrived = held[name] + arrived
+    current = arrived + population.bias
+    u[name] = u[name] + current
+    v[name] = np.clip(v[name] + current, 1 - HALF, HALF - 1)
+    fired = v[name] > population.vth
+    v[name] = v[name] - fired * (population.vth + 1)
+    return fired
+
+
+def _pool(population, arrived, u, v, counts):
+    """Spikes when the greatest number of spikes of its inputs, each one bit, rises."""
+    del u
+    name = population.name
+    counts[name] = counts[name] + np.stack([arrived >> bit & 1 for bit in range(30)])
+    most = counts[name].max(0)
+    risen = most > v[name]
+    v[name] = most
+    return risen
+
+
 def run(plan: layout.Plan, windows: list[NDArray[np.bool_]]) -> list[tuple[Raster, NDArray[np.int64]]]:
     """One window after another, without a pause; a window is what the inputs send, (steps, inputs).
 
@@ -38,9 +62,9 @@ def run(plan: layout.Plan, windows: list[NDArray[np.bool_]]) -> list[tuple[Raste
         low, high, even = {"mixed": (-256, 254, True), "excitatory": (0, 255, False), "inhibitory": (-255, 0, False)}[
             group.sign
         ]
-        assert low <= group.weights.min()
-        assert group.weights.max() <= high
+        assert np.all((low <= group.weights) & (group.weights <= high))
         assert not (even and np.any(group.weights % 2))
+    counts = dict.fromkeys(sizes, 0)
     late = [np.zeros((64, sizes[group.target]), np.int64) for group in plan.synapses]
     answers = []
     for window in windows:
@@ -59,7 +83,12 @@ def run(plan: layout.Plan, windows: list[NDArray[np.bool_]]) -> list[tuple[Raste
             for population in plan.populations:
                 name = population.name
                 if step == population.reset:
-                    u[name][:] = v[name][:] = 0
+                    u[name][:], v[name][:], counts[name] = 0, population.start, 0
+                if population.model != layout.LIF:
+                    own = _soft if population.model == layout.SOFT else _pool
+                    now[name] = own(population, arriving[name] >> SHIFT, u, v, counts)
+                    raster[name][step] = now[name]
+                    continue
                 current = arriving[name] + decay(u[name], population.du + 1)
                 u[name] = current - 2 * HALF * (current > HALF) + 2 * HALF * (current <= -HALF)
                 bias = np.int64(population.bias) << SHIFT

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.support import lava as lavas
@@ -11,6 +13,7 @@ from tests.unit.test_rate import coded
 from firstspike import verify_network
 from firstspike.cuba.network import Conv, Dense, Flatten, Network, Neuron
 from firstspike.ttfs import definition
+from firstspike.ttfs import network as ttfs
 from firstspike.verify_network import first_difference
 from firstspike.worker import shim
 
@@ -90,5 +93,29 @@ def test_currents_that_wrap_odd_weights_and_delays_between_layers(tmp_path):
             reply = worker.ask(shim.INFER, {"arrays": [["times", "|u1", list(frames.shape)]]}, frames.tobytes())
             assert reply.kind == shim.FAILURE
             assert reason in reply.meta["reason"]
+    finally:
+        worker.link.close()
+
+
+def test_layers_whose_weights_are_all_0_live_from_their_biases(tmp_path):
+    """And Lava, which runs only what hangs together, runs all of them."""
+    blind = Dense(np.zeros((3, 4), np.int16), np.int16([9, 0, 30]), np.zeros(3, np.uint8), Neuron(4096, 0, 50))
+    deaf = Dense(np.zeros((2, 3), np.int16), np.int16([9, 30]), np.zeros(2, np.uint8), Neuron(4096, 0, 50))
+    network = Network((4, 1, 1), (blind, deaf))
+    windows = [np.ones((6, 4, 1, 1), np.uint8)] * 4
+    worker = lavas.Worker()
+    try:
+        load = lavas.front_of(network, tmp_path / "front.npz", 6)
+        assert compared(worker, load, verify_network.front(network, 6), windows)[0] == 4 * 8
+        for neuron, spiking in (("quartz", verify_network.times), ("rate", verify_network.rates)):
+            timed = lavas.network(0, "gated")
+            layers = [
+                replace(layer, weights=0 * layer.weights) if isinstance(layer, ttfs.Conv | ttfs.Dense) else layer
+                for layer in timed.layers
+            ]
+            still = replace(timed, neuron="quartz", layers=tuple(layers))
+            network = coded(still, 9) if neuron == "rate" else still
+            load = lavas.load_of(network, tmp_path / "network.npz", trace=True)
+            compared(worker, load, spiking(network), [lavas.window(network, number) for number in range(4)])
     finally:
         worker.link.close()

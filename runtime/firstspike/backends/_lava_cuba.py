@@ -148,4 +148,5 @@ def _synapses(source: str, name: str, layer: Layer, shape: Shape) -> List[Synaps
         if chosen.any():
             late = None if delays is None or not delays[chosen].any() else delays[chosen]
             found.append(Synapses(source, name, rows[chosen], columns[chosen], weights[chosen], 0, sign, late))
-    return found
+    nothing = np.zeros(0, np.int64)
+    return found or [Synapses(source, name, nothing, nothing, nothing, 0)]

@@ -43,7 +43,7 @@ class Population(NamedTuple):
 
 
 class Synapses(NamedTuple):
-    """Synapses from one population to another, with one exponent."""
+    """Synapses from one population to another, with one exponent. There may be none: all layers hang together."""
 
     source: str
     target: str

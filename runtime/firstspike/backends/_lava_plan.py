@@ -107,9 +107,8 @@ def plan(network: Network) -> Plan:
     period = network.layers[-1].last + shift + 2
     control = np.zeros((max(1, len(lines)), period), bool)
     control[np.arange(len(lines)), lines] = True
-    present = [group for group in synapses if len(group.rows)]
     return Plan(
-        period, populations, present, control, places, size_of(network.input_shape), read_at, (MEMBRANE, "v")
+        period, populations, synapses, control, places, size_of(network.input_shape), read_at, (MEMBRANE, "v")
     )  # fmt: skip
 
 

@@ -76,9 +76,8 @@ def plan(network: Network) -> Plan:
         shape = layer.shape
         places.append(Place(source, len(populations), shape))
     period = network.duration + len(populations)
-    present = [group for group in synapses if len(group.rows)]
     control = np.zeros((1, period), bool)
-    return Plan(period, populations, present, control, places, digits * pixels, period - 1, (source, "u"))
+    return Plan(period, populations, synapses, control, places, digits * pixels, period - 1, (source, "u"))
 
 
 def _pool(source: str, name: str, layer: Any, shape: Any) -> List[Synapses]:
