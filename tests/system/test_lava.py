@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,17 @@ def test_the_doctors_probe_finds_the_simulation_and_no_chip():
     assert [(one.device, one.present) for one in found.devices] == [("sim", True)]
     found = probe(lavas.program(), lavas.options(hardware="loihi1"), 60)
     assert [(one.device, one.present) for one in found.devices] == [("loihi1", False)]
+
+
+def test_another_lava_is_told_what_to_install(tmp_path):
+    (tmp_path / "lava_nc-0.9.0.dist-info").mkdir()
+    said = "Metadata-Version: 2.1\nName: lava-nc\nVersion: 0.9.0\n"
+    (tmp_path / "lava_nc-0.9.0.dist-info" / "METADATA").write_text(said)
+    sound = lavas.program()
+    found = probe(replace(sound, command=("env", f"PYTHONPATH={tmp_path}", *sound.command)), lavas.options(), 60)
+    assert [one.present for one in found.devices] == [False]
+    assert "lava-nc 0.9.0 is installed" in found.devices[0].reason
+    assert "firstspike workers install lava --force" in found.devices[0].fix
 
 
 @pytest.mark.skipif(sys.version_info[:2] == (3, 10), reason="firstspike needs another Python than Lava")
