@@ -1,7 +1,7 @@
 """Does a back end compute the network's very spikes? Those of every layer beside the emulator's, window by window.
 
-A back end can be asked if it runs the TTFS network itself and can show all spikes: `definition`, and drivers with an
-option `trace`, which then answer with `spikes_<n>`, one array for each layer, beside `potential` and `first_spike`.
+A back end can be asked if it runs the spiking network itself and can show all spikes: `definition`, and drivers with an
+option `trace`, which then answer with `spikes_<n>`, one array for each layer, beside their answer (`verify_network`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,10 @@ from numpy.typing import NDArray
 from firstspike import plugins
 from firstspike.bundle import Bundle
 from firstspike.config_plugins import BackendChoice
-from firstspike.errors import BundleError, FirstspikeError, UnavailableError, UsageError
-from firstspike.ttfs import definition
-from firstspike.ttfs.definition import Result
-from firstspike.ttfs.emulator import Emulator
-from firstspike.ttfs.file import load
-from firstspike.ttfs.limits import name as name_of
-from firstspike.ttfs.network import Network
+from firstspike.errors import FirstspikeError, UnavailableError, UsageError
+from firstspike.verify_network import Difference, Shown, SpikingNetwork, first_difference, network_of
 from firstspike.worker.backend import WorkerBackend, WorkerModule
+from firstspike.worker.front import WorkerFront
 from firstspike.worker.options import WorkerOptions
 from firstspike.worker.shim import AbsentError
 from firstspike.worker.supervisor import WorkerError
@@ -32,31 +28,7 @@ from firstspike.worker.supervisor import WorkerError
 WINDOW_S = 600.0
 """A window's answer is awaited for so long: whoever shows all spikes is slow."""
 
-Ask = Callable[[NDArray[np.uint8]], Result]
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The first value in which two runs of one window differ, in the network's order."""
-
-    window: int
-    where: str
-    """`layer 2 (Conv)`, or `potential of the output`."""
-    neuron: tuple[int, ...]
-    """(channel, row, column), or (class,)."""
-    expected: int
-    """The emulator's: a global step, or a potential."""
-    found: int
-
-    def __str__(self) -> str:
-        """One sentence."""
-        place = ", ".join(map(str, self.neuron))
-        if self.where.startswith("layer"):
-            return (
-                f"window {self.window}: {self.where}, neuron ({place}) spikes at step {self.found}, in the emulator at "
-                f"step {self.expected}"
-            )
-        return f"window {self.window}: {self.where} {place} is {self.found}, in the emulator {self.expected}"
+Ask = Callable[[NDArray[np.uint8]], Shown]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,62 +44,43 @@ class Verified:
     """What the back end took for each window."""
     emulator_s: tuple[float, ...]
     """What the emulator took for the same window when nothing but its answer was asked for."""
+    wraps: int | None = None
+    """How often a current left 24 bits in the emulator, in a network of CUBA LIF neurons."""
 
 
-def first_difference(network: Network, window: int, expected: Result, found: Result) -> Difference | None:
-    """Compare two runs of a window; None if they are equal in every spike and potential."""
-    for number, (layer, here, there) in enumerate(
-        zip(network.layers, expected.spike_steps, found.spike_steps, strict=True)
-    ):
-        if (difference := _differs(window, f"layer {number} ({type(layer).__name__})", here, there)) is not None:
-            return difference
-    for where, here, there in (
-        ("potential of output", expected.potential, found.potential),
-        (f"{name_of(len(network.layers) - 1, network.layers[-1])} as the answer tells it", expected.first_spike,
-         found.first_spike),
-    ):  # fmt: skip
-        if (difference := _differs(window, where, here, there)) is not None:
-            return difference
-    return None
-
-
-def _differs(window: int, where: str, expected: NDArray[np.int32], found: NDArray[np.int32]) -> Difference | None:
-    different = np.argwhere(expected != found)
-    if not len(different):
-        return None
-    neuron = tuple(int(index) for index in different[0])
-    return Difference(window, where, neuron, int(expected[neuron]), int(found[neuron]))
-
-
-def verify(network: Network, ask: Ask, windows: Iterable[NDArray[np.uint8]], told: Callable[[int], None]) -> Verified:
+def verify(
+    network: SpikingNetwork, ask: Ask, windows: Iterable[NDArray[np.uint8]], told: Callable[[int], None]
+) -> Verified:
     """Compare until the first difference.
 
     Args:
         network: of the bundle.
         ask: runs a window on the back end.
-        windows: spike times of the input.
+        windows: what the network takes (`SpikingNetwork.taken`).
         told: called after each window, with how many there were.
 
     Raises:
         UnavailableError: the back end gives no answer.
     """
-    emulator = Emulator(network)
     spikes, seconds, emulator_s = 0, [], []
+    wraps: int | None = None
     difference, number = None, -1
-    for number, times in enumerate(windows):
-        expected = emulator.trace(times)
+    for number, window in enumerate(windows):
+        expected = network.emulate(window)
         started = time.perf_counter()
-        emulator.run(times)
+        network.answer(window)
         answered = time.perf_counter()
-        found = ask(times)
+        found = ask(window)
         seconds.append(time.perf_counter() - answered)
         emulator_s.append(answered - started)
-        spikes += sum(layer.size for layer in expected.spike_steps)
+        spikes += network.spikes(expected)
+        if "wraps" in expected.answer:
+            wraps = (wraps or 0) + int(expected.answer["wraps"][0])
         difference = first_difference(network, number, expected, found)
         told(number + 1)
         if difference is not None:
             break
-    return Verified(number + 1, spikes, difference, tuple(seconds), tuple(emulator_s))
+    return Verified(number + 1, spikes, difference, tuple(seconds), tuple(emulator_s), wraps)
 
 
 class Verifiable:
@@ -145,11 +98,9 @@ class Verifiable:
     """
 
     def __init__(self, choice: BackendChoice, bundle: Bundle, start_s: float) -> None:
-        self.network = load(bundle.path("ttfs"))
-        if self.network.neuron == "rate":
-            raise BundleError(f"{bundle.folder}: codes values as numbers of spikes: nothing here has their times")
+        self.network = network_of(bundle)
         self.name = choice.name
-        self._backend: WorkerBackend | None = None
+        self._backend: WorkerBackend | WorkerFront | None = None
         self.about: dict[str, Any] = {}
         if choice.kind == "definition":
             return
@@ -159,7 +110,12 @@ class Verifiable:
             raise UsageError(f"--on {choice.name}: it does not show the spikes of all layers: use {able}")
         assert isinstance(choice.options, WorkerOptions)  # noqa: S101 (narrows the type: a WorkerModule's)
         options = choice.options.model_copy(update={"trace": True})
-        self._backend = module.create(options, bundle, choice.name)
+        if bundle.manifest.parts is None:
+            self._backend = module.create(options, bundle, choice.name)
+        elif hasattr(module, "front"):
+            self._backend = module.front(options, bundle, choice.name)
+        else:
+            raise UsageError(f"--on {choice.name}: it runs no front of a hybrid: use definition")
         supervisor = self._backend.supervisor
         condition = supervisor.wait_ready(start_s)
         if condition.state != "ready":
@@ -168,33 +124,22 @@ class Verifiable:
             raise UnavailableError(f"{choice.name}: {condition.reason or f'not ready within {start_s:g} s'}{fix}")
         self.about = supervisor.about
 
-    def ask(self, times: NDArray[np.uint8]) -> Result:
+    def ask(self, window: NDArray[np.uint8]) -> Shown:
         """Run a window; see `verify`."""
         if self._backend is None:
-            return definition.run(self.network, times)
+            return self.network.define(window)
         try:
-            arrays = self._backend.supervisor.infer(times, time.monotonic() + WINDOW_S).arrays
+            arrays = self._backend.supervisor.infer(window, time.monotonic() + WINDOW_S).arrays
+            return self.network.read(arrays)
         except WorkerError as error:
             raise UnavailableError(str(error)) from None
-        return _result(self.name, self.network, arrays)
+        except ValueError as error:
+            raise UnavailableError(f"{self.name}: {error}") from None
 
     def close(self) -> None:
         """End it."""
         if self._backend is not None:
             self._backend.close()
-
-
-def _result(name: str, network: Network, arrays: dict[str, NDArray[Any]]) -> Result:
-    """A traced answer, checked for its form."""
-    shapes = network.shapes()
-    classes = int(np.prod(shapes[-1]))
-    wanted = {f"spikes_{number}": shape for number, shape in enumerate(shapes)}
-    for key, shape in {**wanted, "potential": (classes,), "first_spike": (classes,)}.items():
-        found = arrays.get(key)
-        if found is None or found.shape != shape or found.dtype != np.int32:
-            form = "missing" if found is None else f"{found.dtype} of shape {found.shape}"
-            raise UnavailableError(f"{name}: its answer's '{key}' is {form}, must be int32 of {shape}")
-    return Result(tuple(arrays[key] for key in wanted), arrays["potential"], arrays["first_spike"])
 
 
 def kinds() -> Iterator[str]:

@@ -62,9 +62,11 @@ def segments():
     return {entry.name for entry in Path("/dev/shm").iterdir()}  # noqa: S108 (the kernel's place for shared memory)
 
 
-@pytest.fixture
-def supervisor(tmp_path):
-    made = Supervisor("lava", lavas.program(), lavas.load_of(NET, tmp_path / "network.npz"), LIMITS)
+@pytest.fixture(scope="module")
+def supervisor(tmp_path_factory):
+    """For all that leave it ready again."""
+    load = lavas.load_of(NET, tmp_path_factory.mktemp("lava") / "network.npz")
+    made = Supervisor("lava", lavas.program(), load, LIMITS)
     yield made
     made.close()
 

@@ -1,13 +1,21 @@
-"""Lava for tests: random small networks, and workers with them."""
+"""Lava for tests: random small networks, and workers with them.
+
+Its environment is made in build/ once; where that is not possible the tests are skipped by name.
+"""
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 from tests.support.sdk import python_of
 
 from firstspike.backends import lava
+from firstspike.cuba import file as cuba_file
 from firstspike.ttfs import file
 from firstspike.ttfs.network import Conv, Dense, Flatten, MaxPool, Network, Readout
+from firstspike.worker import shim
+from firstspike.worker.link import Link, frame
 from firstspike.worker.start import Program
 
 
@@ -26,6 +34,50 @@ def load_of(network, path, **changed):
     channels, height, width = network.input_shape
     model = {"channels": channels, "height": height, "width": width, "steps": network.input_steps}
     return {"options": options(**changed), "model": model}, path.read_bytes()
+
+
+def front_of(network, path, steps):
+    """The same of a hybrid's front, whose answers hold all spikes."""
+    cuba_file.save(network, path)
+    channels, height, width = network.input_shape
+    model = {"channels": channels, "height": height, "width": width, "steps": steps, "form": "front"}
+    return {"options": options(trace=True), "model": model}, path.read_bytes()
+
+
+class Worker:
+    """A worker that is sent one network after another: one start of Python and Lava for all."""
+
+    def __init__(self):
+        self.link, self.number = Link(program(), "lava"), 0
+        self.link.greet(time.monotonic() + 60)
+
+    def ask(self, kind, meta, body=b""):
+        self.number += 1
+        self.link.send(frame(kind, self.number, meta, body), time.monotonic() + 60)
+        return self.link.receive(time.monotonic() + 60)
+
+    def load(self, meta, body):
+        reply = self.ask(shim.LOAD, meta, body)
+        assert reply.kind == shim.LOADED, reply.meta
+
+    def infer(self, times):
+        reply = self.ask(shim.INFER, {"arrays": [["times", "|u1", list(times.shape)]]}, times.tobytes())
+        assert reply.kind == shim.ANSWER, reply.meta
+        return shim.unpack(shim.layout(reply.meta["arrays"]), reply.body)
+
+
+def workers():
+    """Workers, each for 12 networks: one leaves threads behind that wait for it. The daemon loads one a worker."""
+    worker = None
+    try:
+        while True:
+            worker = Worker()
+            for _ in range(12):
+                yield worker
+            worker.link.close()
+    finally:
+        if worker is not None:
+            worker.link.close()
 
 
 def network(seed, neuron):

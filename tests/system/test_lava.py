@@ -1,98 +1,48 @@
-"""Lava for real, in a worker as the daemon runs it: every spike of every layer is the emulator's.
-
-Its environment is made in build/ once; where that is not possible the tests are skipped by name.
-"""
+"""Lava for real, in a worker as the daemon runs it: every spike of the shipped models is the emulator's."""
 
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.support import lava as lavas
+from tests.support.onnx_nets import Net
 from tests.support.sdk import PLACE
+from tests.support.worker import until
 
-from firstspike import plugins
+from firstspike import plugins, verify_network
 from firstspike.backends import lava
 from firstspike.benchmark import windows
 from firstspike.bundle import open_bundle
 from firstspike.cli import main
+from firstspike.config_layers import Layers
+from firstspike.config_plugins import backend_choices
+from firstspike.hybrid import place
 from firstspike.ttfs import definition
 from firstspike.ttfs.convert.calibration import encode
 from firstspike.ttfs.emulator import Emulator
 from firstspike.ttfs.file import load
-from firstspike.verify import Verifiable, first_difference
+from firstspike.verify_network import first_difference
 from firstspike.worker import shim
-from firstspike.worker.link import Link, frame
 from firstspike.worker.probe import probe
 from firstspike.worker.start import Program
 from firstspike.worker.supervisor import Limits, Supervisor
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("FIRSTSPIKE_DATA", ROOT.parent / "shared" / "data"))
-SEEDS = [(seed, neuron) for seed in range(6) for neuron in ("gated", "quartz")]
-MORE = [(seed, neuron) for seed in range(6, 106) for neuron in ("gated", "quartz")]
-
-
-class Worker:
-    """A worker that is sent one network after another: one start of Python and Lava for all."""
-
-    def __init__(self):
-        self.link, self.number = Link(lavas.program(), "lava"), 0
-        self.link.greet(time.monotonic() + 60)
-
-    def ask(self, kind, meta, body=b""):
-        self.number += 1
-        self.link.send(frame(kind, self.number, meta, body), time.monotonic() + 60)
-        return self.link.receive(time.monotonic() + 60)
-
-    def load(self, meta, body):
-        reply = self.ask(shim.LOAD, meta, body)
-        assert reply.kind == shim.LOADED, reply.meta
-
-    def infer(self, times):
-        reply = self.ask(shim.INFER, {"arrays": [["times", "|u1", list(times.shape)]]}, times.tobytes())
-        assert reply.kind == shim.ANSWER, reply.meta
-        return shim.unpack(shim.layout(reply.meta["arrays"]), reply.body)
 
 
 @pytest.fixture(scope="module")
 def worker():
-    made = Worker()
+    made = lavas.Worker()
     yield made
     made.link.close()
-
-
-def traced(network, arrays):
-    spikes = tuple(arrays[f"spikes_{number}"] for number in range(len(network.layers)))
-    return definition.Result(spikes, arrays["potential"], arrays["first_spike"])
-
-
-@pytest.mark.parametrize(
-    "cases", [pytest.param(SEEDS, id="12 nets"), pytest.param(MORE, marks=pytest.mark.soak, id="200 nets")]
-)
-def test_random_nets_are_equal_in_every_spike_window_after_window(tmp_path, cases):
-    early, worker = 0, None
-    for number, (seed, neuron) in enumerate(cases):
-        if number % 12 == 0:  # each network leaves threads behind that wait for it: the daemon loads one a worker
-            if worker is not None:
-                worker.link.close()
-            worker = Worker()
-        network = lavas.network(seed, neuron)
-        worker.load(*lavas.load_of(network, tmp_path / "network.npz", trace=True))
-        for number in range(2):
-            times = lavas.window(network, seed + number)
-            expected = definition.run(network, times)
-            found = traced(network, worker.infer(times))
-            assert first_difference(network, number, expected, found) is None, (seed, neuron)
-            closed = definition.closed_form(network, times)
-            early += any(np.any(a != b) for a, b in zip(expected.spike_steps, closed.spike_steps, strict=True))
-    worker.link.close()
-    assert early >= len(cases) // 4, "too few windows in which neurons spike early"
 
 
 def mnist(count):
@@ -110,9 +60,10 @@ def test_mnists_images_on_the_shipped_network(worker, count):
     network = load(bundle.path("ttfs"))
     images = encode(mnist(count), network.input_steps)
     worker.load(*loaded(bundle, trace=True))
-    emulator = Emulator(network)
+    spiking = verify_network.times(network)
     for number, times in enumerate(images):
-        assert first_difference(network, number, emulator.trace(times), traced(network, worker.infer(times))) is None
+        found = spiking.read(worker.infer(times))
+        assert first_difference(spiking, number, spiking.emulate(times), found) is None
 
 
 def loaded(bundle, **changed):
@@ -147,6 +98,59 @@ def test_verify_passes_on_every_shipped_bundle(environment, name):
     assert main(["verify", name, "--on", "lava", "--windows", "10"]) == 0
 
 
+def test_verify_says_that_a_hybrids_front_is_equal_in_every_spike(environment, capsys):
+    recordings = DATA / "dvs128_objects" / "2018-10-06"
+    real = ["--recordings", str(recordings / "mug_0.aedat")] if recordings.exists() else []
+    code = main(["verify", "dvs128-hybrid", "--on", "lava", "--windows", "8", *real])
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "dvs128-hybrid@1.0.0 on lava: equal in every spike" in said
+    assert "currents left 24 bits 0 times" in said
+    assert "Loihi 1: about 8 cores of 128; 8192 neurons, 380525 synapses" in said
+
+
+def test_a_plan_with_the_front_on_lava_decides_as_the_emulator_does():
+    lavas.program()
+    python = str(PLACE / "lava" / "bin" / "python")
+    bundle = open_bundle(ROOT / "models" / "dvs128-hybrid")
+    spikes = windows.simulated(bundle, 2).samples[-1].spikes
+    found = {}
+    for plan in ("emulator", "oracle+emulator"):
+        faults = []
+        section = {"kind": "lava", "command": [python]}
+        (choice,) = backend_choices({"oracle": section}, [plan], Layers(), faults)
+        assert not faults
+        backend = place.make(choice, bundle)
+        try:
+            until(lambda backend=backend: backend.condition().state == "ready", 60)
+            found[plan] = backend.infer(spikes, 30.0)
+        finally:
+            backend.close()
+    ours, theirs = found.values()
+    assert theirs.failure is None
+    assert [part.backend for part in theirs.parts] == ["oracle", "emulator"]
+    assert (theirs.parts[0].spikes, theirs.parts[0].link_bytes) == (ours.parts[0].spikes, ours.parts[0].link_bytes)
+    assert theirs.parts[0].link_ns > 0
+    assert ours.parts[0].spikes > 100
+    assert theirs.potential.tolist() == ours.potential.tolist()
+
+
+def test_a_converted_rate_coded_bundle_is_equal_in_every_count_and_potential(environment, tmp_path, capsys):
+    net = Net((2, 34, 34), 5).conv(3, (5, 5), (3, 3)).relu().pool("MaxPool", (2, 2), (2, 2)).flatten().dense(4)
+    rng = np.random.default_rng(6)
+    np.savez(tmp_path / "x.npz", x=(rng.integers(0, 9, (20, 2, 34, 34)) / 8).astype(np.float32))
+    argv = ["convert", str(net.save(tmp_path / "n.onnx")), "--calibration", str(tmp_path / "x.npz"), "--coding", "rate"]
+    argv += ["--steps", "40", "--percentile", "99", "--count-scale", "8", "--out", str(tmp_path / "b")]
+    assert main(argv) == 0
+    capsys.readouterr()
+    for back_end in ("lava", "definition"):
+        code = main(["verify", str(tmp_path / "b"), "--on", back_end, "--windows", "2", "--json"])
+        said = json.loads(capsys.readouterr().out)
+        assert code == 0, said
+        assert (said["equal"], said["windows"]) == (True, 2)
+        assert said["spikes"] > 500
+
+
 def test_the_daemons_road_answers_with_the_emulators_potentials_and_spikes(environment):
     bundle = open_bundle(ROOT / "models" / "mnist-lenet")
     spikes = windows.simulated(bundle, 1).samples[0].spikes
@@ -163,20 +167,6 @@ def test_the_daemons_road_answers_with_the_emulators_potentials_and_spikes(envir
     assert found.potential.tolist() == expected.potential.tolist()
     assert found.first_spike.tolist() == expected.first_spike.tolist()
     assert found.frame == network.frames()[-1]
-
-
-def test_a_wrong_spike_is_found_and_named_and_ends_with_65(environment, capsys, monkeypatch):
-    ask = Verifiable.ask
-
-    def wrong(self, times):
-        found = ask(self, times)
-        spikes = [layer.copy() for layer in found.spike_steps]
-        spikes[2][1, 3, 4] += 1
-        return definition.Result(tuple(spikes), found.potential, found.first_spike)
-
-    monkeypatch.setattr(Verifiable, "ask", wrong)
-    assert main(["verify", "mnist-lenet", "--on", "lava", "--windows", "1"]) == 65
-    assert "window 0: layer 2 (Conv), neuron (1, 3, 4) spikes at step" in capsys.readouterr().out
 
 
 def test_a_window_that_does_not_fit_is_refused_and_the_next_one_answered(worker, tmp_path):
@@ -213,17 +203,19 @@ def test_the_doctors_probe_finds_the_simulation_and_no_chip():
     assert [(one.device, one.present) for one in found.devices] == [("loihi1", False)]
 
 
+def test_another_lava_is_told_what_to_install(tmp_path):
+    (tmp_path / "lava_nc-0.9.0.dist-info").mkdir()
+    said = "Metadata-Version: 2.1\nName: lava-nc\nVersion: 0.9.0\n"
+    (tmp_path / "lava_nc-0.9.0.dist-info" / "METADATA").write_text(said)
+    sound = lavas.program()
+    found = probe(replace(sound, command=("env", f"PYTHONPATH={tmp_path}", *sound.command)), lavas.options(), 60)
+    assert [one.present for one in found.devices] == [False]
+    assert "lava-nc 0.9.0 is installed" in found.devices[0].reason
+    assert "firstspike workers install lava --force" in found.devices[0].fix
+
+
 @pytest.mark.skipif(sys.version_info[:2] == (3, 10), reason="firstspike needs another Python than Lava")
 def test_another_python_is_told_what_to_install():
     found = probe(Program((sys.executable,), "lava", lava.SIBLINGS), lavas.options(), 60)
     assert "runs on Python 3.10 alone" in found.devices[0].reason
     assert "uv python install 3.10" in found.devices[0].fix
-
-
-def test_a_rate_coded_network_fails_to_load_by_name(worker, tmp_path):
-    from tests.unit.test_lava_plan import dense
-
-    network = definition.Network("rate", (2, 1, 1), 1, (dense([1, 2], steps=1),), 20)
-    reply = worker.ask(shim.LOAD, *lavas.load_of(network, tmp_path / "network.npz"))
-    assert reply.kind == shim.FAILURE
-    assert "'rate'" in reply.meta["reason"]

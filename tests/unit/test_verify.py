@@ -1,6 +1,5 @@
 """`firstspike verify`: the first difference is found and named, and who cannot be asked is refused."""
 
-import dataclasses
 import json
 import sys
 import types
@@ -9,52 +8,116 @@ import numpy as np
 import pytest
 from tests.support import lava as lavas
 from tests.support.program import ROOT
+from tests.unit.cuba_networks import random_frames, random_network
 from tests.unit.test_provisional import bundle_of
+from tests.unit.test_rate import coded
 
-from firstspike import plugins
+from firstspike import plugins, verify_network
 from firstspike.backends import _lava_chip, _lava_plan, _lava_run, lava
 from firstspike.bundle import open_bundle
 from firstspike.cli import main
 from firstspike.errors import BundleError
-from firstspike.ttfs import definition
-from firstspike.ttfs.network import Conv, Dense, Network, Readout
+from firstspike.ttfs.network import Conv, Dense, Flatten, MaxPool, Network, Readout
 from firstspike.types import Frame
-from firstspike.verify import Difference, first_difference, verify
+from firstspike.verify import Verifiable, verify
+from firstspike.verify_network import first_difference
 from firstspike.worker.backend import Answers
 from firstspike.worker.shim import AbsentError
 
 MODELS = ROOT / "models"
 NETWORK = lavas.network(1, "quartz")
 TIMES = lavas.window(NETWORK, 0)
+SPIKING = verify_network.times(NETWORK)
 
 
-def changed(result, number, neuron, by):
-    spikes = [layer.copy() for layer in result.spike_steps]
-    spikes[number][neuron] += by
-    return dataclasses.replace(result, spike_steps=tuple(spikes))
+FLIP = object()
+"""A spike for none, and none for a spike."""
+
+
+def changed(shown, number, place, by):
+    layers = [layer.copy() for layer in shown.layers]
+    layers[number][place] = layers[number][place] + by if by is not FLIP else 1 - layers[number][place]
+    return shown._replace(layers=tuple(layers))
 
 
 def test_equal_runs_have_no_difference():
-    result = definition.run(NETWORK, TIMES)
-    assert first_difference(NETWORK, 0, result, definition.run(NETWORK, TIMES)) is None
+    assert first_difference(SPIKING, 0, SPIKING.define(TIMES), SPIKING.emulate(TIMES)) is None
 
 
 def test_the_first_difference_is_that_of_the_earliest_layer():
-    result = definition.run(NETWORK, TIMES)
-    found = changed(changed(result, 2, (3, 0, 0), 2), 1, (0, 0, 1), -1)
-    expected = int(result.spike_steps[1][0, 0, 1])
-    difference = first_difference(NETWORK, 7, result, found)
-    assert difference == Difference(7, "layer 1 (MaxPool)", (0, 0, 1), expected, expected - 1)
+    shown = SPIKING.define(TIMES)
+    found = changed(changed(shown, 2, (3, 0, 0), 2), 1, (0, 0, 1), -1)
+    expected = int(shown.layers[1][0, 0, 1])
+    difference = first_difference(SPIKING, 7, shown, found)
+    assert (difference.where, difference.neuron) == ("layer 1 (MaxPool)", (0, 0, 1))
+    assert (difference.expected, difference.found, difference.step) == (expected, expected - 1, None)
+    said = f"neuron (0, 0, 1) spikes at step {expected - 1}, in the emulator at step {expected}"
+    assert str(difference) == f"window 7: layer 1 (MaxPool), {said}"
 
 
 @pytest.mark.parametrize("field", ["potential", "first_spike"])
 def test_an_answer_that_differs_is_found_where_no_spike_does(field):
-    result = definition.run(NETWORK, TIMES)
-    array = getattr(result, field).copy()
+    shown = SPIKING.define(TIMES)
+    array = shown.answer[field].copy()
     array[4] += 1
-    found = first_difference(NETWORK, 0, result, dataclasses.replace(result, **{field: array}))
+    found = first_difference(SPIKING, 0, shown, shown._replace(answer={**shown.answer, field: array}))
     assert found.neuron == (4,)
-    assert ("potential of output 4 is" in str(found)) is (field == "potential")
+    assert f"{field.replace('_', ' ')} of output 4 is {array[4]}, in the emulator {array[4] - 1}" in str(found)
+
+
+def test_numbers_of_spikes_are_compared_where_values_are_rates():
+    network = coded(lavas.network(2, "gated"), 25)
+    spiking, times = verify_network.rates(network), lavas.window(network, 1)
+    shown = spiking.emulate(times)
+    assert first_difference(spiking, 0, shown, spiking.define(times)) is None
+    assert spiking.spikes(shown) == sum(int(layer.sum()) for layer in shown.layers) > 0
+    count = int(shown.layers[1][0, 0, 0])
+    said = str(first_difference(spiking, 3, shown, changed(shown, 1, (0, 0, 0), 1)))
+    assert said == (
+        f"window 3: layer 1 (MaxPool), neuron (0, 0, 0) spikes {count + 1} times, in the emulator {count} times"
+    )
+
+
+def test_every_step_is_compared_in_a_hybrids_front():
+    rng = np.random.default_rng(8)
+    network = random_network(rng)
+    spiking, frames = verify_network.front(network, 9), random_frames(rng, network, 9)
+    shown = spiking.emulate(frames)
+    assert first_difference(spiking, 0, shown, spiking.define(frames)) is None
+    place = tuple(int(index) for index in np.argwhere(shown.layers[0])[-1])
+    silent = changed(shown, 0, place, FLIP)
+    difference = first_difference(spiking, 2, shown, silent)
+    assert (difference.step, difference.neuron) == (place[0], place[1:])
+    assert f"is silent at step {place[0]}, in the emulator it spikes" in str(difference)
+    assert "spikes at step" in str(first_difference(spiking, 2, silent, shown))
+
+
+def test_wraps_are_compared_with_a_back_end_that_counts_them():
+    rng = np.random.default_rng(8)
+    network = random_network(rng)
+    spiking, frames = verify_network.front(network, 9), random_frames(rng, network, 9)
+    shown = spiking.emulate(frames)
+    untold, wrong = shown._replace(answer={}), shown._replace(answer={"wraps": shown.answer["wraps"] + 2})
+    assert first_difference(spiking, 0, shown, untold) is None
+    assert "wraps of output 0 is 2, in the emulator 0" in str(first_difference(spiking, 0, shown, wrong))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"spikes_1": None}, "'spikes_1' is missing"),
+        ({"spikes_1": np.zeros((9, 1, 1, 1), np.uint8)}, r"must be uint8 of \(9, "),
+        ({"spikes_0": np.zeros((3, 3), np.int32)}, r"'spikes_0' is int32 of shape \(3, 3\)"),
+    ],
+)
+def test_a_workers_answer_is_checked_for_its_form(changes, reason):
+    network = random_network(np.random.default_rng(8))
+    spiking = verify_network.front(network, 9)
+    arrays = {f"spikes_{number}": np.zeros((9, *shape), np.uint8) for number, shape in enumerate(network.shapes())}
+    assert len(spiking.read(arrays).layers) == len(network.layers)
+    broken = {key: array for key, array in {**arrays, **changes}.items() if array is not None}
+    with pytest.raises(ValueError, match=reason):
+        spiking.read(broken)
 
 
 def test_it_stops_at_the_window_that_differs():
@@ -62,10 +125,10 @@ def test_it_stops_at_the_window_that_differs():
 
     def ask(times):
         asked.append(times)
-        result = definition.run(NETWORK, times)
-        return changed(result, 3, (6, 0, 0), 1) if len(asked) == 2 else result
+        shown = SPIKING.define(times)
+        return changed(shown, 3, (6, 0, 0), 1) if len(asked) == 2 else shown
 
-    found = verify(NETWORK, ask, [lavas.window(NETWORK, seed) for seed in range(5)], lambda _: None)
+    found = verify(SPIKING, ask, [lavas.window(NETWORK, seed) for seed in range(5)], lambda _: None)
     assert (found.windows, len(asked), found.difference.window) == (2, 2, 1)
     assert str(found.difference).startswith("window 1: layer 3 (Dense), neuron (6, 0, 0) spikes at step")
 
@@ -75,6 +138,29 @@ def test_the_definition_verifies_and_says_so(capsys):
     said = json.loads(capsys.readouterr().out)
     assert (said["equal"], said["windows"], said["difference"]) == (True, 2, None)
     assert said["spikes"] == 2 * (6 * 24 * 24 + 6 * 12 * 12 + 12 * 8 * 8 + 12 * 4 * 4 + 120 + 120 + 10)
+    assert said["wraps"] is None
+
+
+def test_the_definition_verifies_a_hybrids_front_and_tells_its_wraps(capsys):
+    assert main(["verify", "dvs128-hybrid", "--on", "definition", "--windows", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "dvs128-hybrid@1.0.0 on definition: equal in every spike" in said
+    assert "currents left 24 bits 0 times" in said
+
+
+def test_a_wrong_spike_is_found_and_named_and_ends_with_65(capsys, monkeypatch):
+    ask = Verifiable.ask
+    monkeypatch.setattr(Verifiable, "ask", lambda self, times: changed(ask(self, times), 2, (1, 3, 4), 1))
+    assert main(["verify", "mnist-lenet", "--on", "definition", "--windows", "1"]) == 65
+    assert "window 0: layer 2 (Conv), neuron (1, 3, 4) spikes at step" in capsys.readouterr().out
+
+
+def test_a_wrong_spike_of_a_front_ends_with_65_and_is_named(capsys, monkeypatch):
+    ask = Verifiable.ask
+    monkeypatch.setattr(Verifiable, "ask", lambda self, frames: changed(ask(self, frames), 0, (3, 2, 5, 4), FLIP))
+    assert main(["verify", "dvs128-hybrid", "--on", "definition", "--windows", "1", "--json"]) == 65
+    found = json.loads(capsys.readouterr().out)["difference"]
+    assert (found["where"], found["neuron"], found["step"]) == ("layer 0 (Conv)", [2, 5, 4], 3)
 
 
 def test_a_back_end_without_spikes_is_refused_with_those_that_have_them(capsys):
@@ -91,6 +177,14 @@ def dense(weights, steps=8, ramp=100):
     return Dense(np.array(weights, np.int8), np.zeros(len(weights), np.int16), Readout(steps, ramp, 0))
 
 
+RATE_POOL = (
+    Conv(np.ones((1, 1, 1, 1), np.int8), np.zeros(1, np.int16), (1, 1), (0, 0), Readout(1, 9, 0)),
+    MaxPool((6, 6), (6, 6)),
+    Flatten(),
+    dense([[1], [2]], steps=1),
+)
+
+
 def create(network, tmp_path, **changes):
     module = plugins.load("backends", "lava")
     return module.create(module.Options(**changes), bundle_of(network, tmp_path), "oracle")
@@ -99,11 +193,11 @@ def create(network, tmp_path, **changes):
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
-        (Network("rate", (1, 2, 1), 1, (dense([[1, 2], [3, 4]], steps=1),), 20), "networks that code values as times"),
+        (Network("rate", (1, 6, 6), 1, RATE_POOL, 20), r"layer 1 \(maxpool\): a patch of 36 neurons, at most 30"),
         (Network("gated", (1, 2, 1), 8, (dense([[1, 2], [3, 4]], 255, 600),)), "needs more than Loihi's 17 bits"),
         (Network("quartz", (1, 40, 40), 16, (dense(np.full((2, 1600), -127)),)), "Loihi's 24 bits hold less"),
     ],
-    ids=["rate", "threshold", "potential"],
+    ids=["pool of rates", "threshold", "potential"],
 )
 def test_what_leaves_loihis_fixed_point_is_refused_before_anything_starts(tmp_path, network, reason):
     with pytest.raises(BundleError, match=reason) as caught:
@@ -120,6 +214,14 @@ def test_a_network_that_needs_more_chips_than_there_are_is_refused_for_hardware_
     lava.check(lavas.options(hardware="loihi2", chips=2), model, network)
     with pytest.raises(ValueError, match="135 cores of Loihi 2, which is 2 chips, and there are 1"):
         lava.check(lavas.options(hardware="loihi2"), model, network)
+
+
+def test_a_rate_coded_network_is_refused_on_hardware_by_name(tmp_path):
+    network = Network("rate", (2, 1, 1), 1, (dense([[1, 2]] * 2, steps=1),), 20)
+    meta, raw = lavas.load_of(network, tmp_path / "network.npz", hardware="loihi2")
+    with pytest.raises(ValueError, match=r"a reset by subtraction takes two compartments .* set hardware = 'sim'"):
+        lava.check(meta["options"], meta["model"], raw)
+    lava.check(lavas.options(), meta["model"], raw)
 
 
 def test_cores_are_counted_by_neurons_and_by_memory(tmp_path):

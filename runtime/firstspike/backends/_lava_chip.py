@@ -1,4 +1,4 @@
-"""What a plan of `_lava_plan` needs of a Loihi chip: an estimate from published limits, before anything is built.
+"""What a plan of `_lava_layout` needs of a Loihi chip: an estimate from published limits, before anything is built.
 
 | | Loihi 1 | Loihi 2 | source |
 |---|---|---|---|
@@ -14,7 +14,7 @@ this is neither a lower nor an upper bound; Quartz's LeNet took 11 cores of a Lo
 
 from typing import Any, Dict, List, NamedTuple
 
-from firstspike.backends import _lava_plan as plans
+from firstspike.backends._lava_layout import CONTROL, LIF, Plan
 
 SYNAPSE_BITS = 16
 
@@ -36,13 +36,14 @@ CHIPS: Dict[str, Chip] = {
 }
 
 
-def needs(plan: plans.Plan) -> List[Dict[str, Any]]:
+def needs(plan: Plan) -> List[Dict[str, Any]]:
     """For each chip: name, cores, chips, neurons and synapses."""
     groups: Dict[str, int] = {}
     for group in plan.synapses:
         groups[group.target] = groups.get(group.target, 0) + len(group.rows)
     sizes = {population.name: population.size for population in plan.populations}
-    sizes[plans.CONTROL] = len(plan.control)
+    if any(group.source == CONTROL for group in plan.synapses):
+        sizes[CONTROL] = len(plan.control)
     found = []
     for key, chip in CHIPS.items():
         cores = 0
@@ -64,7 +65,7 @@ def describe(need: Dict[str, Any]) -> str:
     )  # fmt: skip
 
 
-def check(plan: plans.Plan, hardware: str, chips: int) -> None:
+def check(plan: Plan, hardware: str, chips: int) -> None:
     """Refuse what does not fit the chips that there are.
 
     Args:
@@ -73,8 +74,13 @@ def check(plan: plans.Plan, hardware: str, chips: int) -> None:
         chips: how many of them.
 
     Raises:
-        ValueError: it needs more.
+        ValueError: it needs more, or neurons that Loihi has not.
     """
+    if any(population.model != LIF for population in plan.populations):
+        raise ValueError(
+            "a rate-coded network runs on Lava's simulation alone: a spike sets Loihi's neurons to 0, and a reset by "
+            "subtraction takes two compartments or microcode of one's own: set hardware = 'sim'"
+        )
     need = next(need for need in needs(plan) if need["key"] == hardware)
     if need["chips"] > chips:
         raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
-Shape = Tuple[int, int, int]
+from firstspike.backends._lava_layout import Shape, shape_after
 
 
 class Layer(NamedTuple):
@@ -41,59 +41,53 @@ class Layer(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A network that codes values as times."""
+    """A network that codes values as times, or as numbers of spikes (`rate`)."""
 
     neuron: str
     input_shape: Shape
     input_steps: int
     layers: List[Layer]
+    duration: int = 0
+    """Steps of a window (`rate`)."""
+
+
+def members(data: bytes) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """A network's file: what its JSON says, and its arrays.
+
+    Raises:
+        ValueError: it would have to be unpickled, or is no such file.
+    """
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return json.loads(arrays["network"].tobytes().decode()), arrays
 
 
 def read(data: bytes) -> Network:
     """Read the file's bytes.
 
     Raises:
-        ValueError: it codes values as rates, or it is no network's file.
+        ValueError: it is no network's file.
     """
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    head = json.loads(arrays["network"].tobytes().decode())
-    if head["neuron"] not in ("gated", "quartz"):
-        raise ValueError(
-            "its neurons are '%s': on Lava run networks that code values as times, gated or quartz" % head["neuron"]
-        )
+    head, arrays = members(data)
     shape: Any = tuple(head["input_shape"])
     start, end, layers = 0, head["input_steps"], []
     for number, entry in enumerate(head["layers"]):
-        weights = arrays.get("w%d" % number)
-        bias = arrays.get("b%d" % number)
-        shape = _shape(entry, weights, shape)
-        last = end + entry.get("steps", 0)
-        layers.append(_layer(entry, shape, (start, end, last), weights, bias))
-        if weights is not None:
-            start, end = end, last
-    return Network(head["neuron"], tuple(head["input_shape"]), head["input_steps"], layers)
+        layer = _layer(entry, shape, (start, end), arrays.get("w%d" % number), arrays.get("b%d" % number))
+        shape = layer.shape
+        layers.append(layer)
+        if layer.weights is not None:
+            start, end = end, layer.last
+    return Network(head["neuron"], tuple(head["input_shape"]), head["input_steps"], layers, head.get("duration", 0))
 
 
-def _layer(entry: Dict[str, Any], shape: Shape, frame: Tuple[int, int, int], weights: Any, bias: Any) -> Layer:
+def _layer(entry: Dict[str, Any], shape: Shape, frame: Tuple[int, int], weights: Any, bias: Any) -> Layer:
     numbers: Dict[str, Any] = {key: entry[key] for key in ("steps", "ramp", "rounding") if key in entry}
-    pairs: Dict[str, Any] = {key: tuple(entry[key]) for key in ("kernel", "stride", "padding") if key in entry}
+    pairs: Dict[str, Any] = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0)}
+    pairs.update({key: tuple(entry[key]) for key in pairs if key in entry})
     if weights is not None:
         weights, bias = weights.astype(np.int64), bias.astype(np.int64)
         if entry["kind"] == "conv":
             pairs["kernel"] = weights.shape[2:]
-    return Layer(entry["kind"], shape, frame[0], frame[1], frame[2], weights, bias, **numbers, **pairs)
-
-
-def _shape(entry: Dict[str, Any], weights: Any, shape: Shape) -> Shape:
-    channels, height, width = shape
-    if entry["kind"] == "flatten":
-        return channels * height * width, 1, 1
-    if entry["kind"] == "dense":
-        return weights.shape[0], 1, 1
-    if entry["kind"] == "conv":
-        channels, (kh, kw) = weights.shape[0], weights.shape[2:]
-        height, width = height + 2 * entry["padding"][0], width + 2 * entry["padding"][1]
-    else:
-        kh, kw = entry["kernel"]
-    return channels, (height - kh) // entry["stride"][0] + 1, (width - kw) // entry["stride"][1] + 1
+    shape = shape_after(entry["kind"], shape, weights, **pairs)
+    last = frame[1] + entry.get("steps", 0)
+    return Layer(entry["kind"], shape, frame[0], frame[1], last, weights, bias, **numbers, **pairs)

@@ -30,66 +30,26 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
+from firstspike.backends._lava_layout import (
+    COARSE,
+    CONTROL,
+    FINE,
+    INPUT,
+    LIMIT,
+    MOST_THRESHOLD,
+    Place,
+    Plan,
+    Population,
+    Synapses,
+    pooling,
+    size_of,
+    wiring,
+)
 from firstspike.backends._lava_network import Layer, Network
 
-FINE, COARSE = -1, 7
-"""Exponents of the two kinds of synapses."""
+MEMBRANE = "membrane"
 COARSE_UNIT = 256
 """What a step of a coarse weight is worth."""
-LIMIT = 1 << 17
-"""Currents and potentials hold 24 bits signed, 6 of them below the unit of weights and thresholds."""
-MOST_THRESHOLD = (1 << 17) - 1
-"""vth holds 17 bits."""
-INPUT, CONTROL, MEMBRANE = "input", "control", "membrane"
-
-
-class Population(NamedTuple):
-    """LIF neurons that share a threshold."""
-
-    name: str
-    size: int
-    vth: int
-    """A neuron spikes if its potential is greater."""
-    leak: bool
-    """Whether its current is gone after a step (pooling); else it never leaks."""
-
-
-class Synapses(NamedTuple):
-    """Synapses from one population to another, with one exponent. `weights` are even, in [−256, 254]."""
-
-    source: str
-    target: str
-    rows: Any
-    """Target neuron of each synapse."""
-    columns: Any
-    """Source neuron of each synapse."""
-    weights: Any
-    exponent: int
-
-
-class Place(NamedTuple):
-    """Where a layer's spikes are seen."""
-
-    population: str
-    shift: int
-    """A spike at step τ here is one at step τ − shift in the definition."""
-    shape: Tuple[int, int, int]
-
-
-class Plan(NamedTuple):
-    """All that is to be built."""
-
-    period: int
-    """Steps of an inference, with one at the end in which nothing spikes."""
-    read_at: int
-    """Step after which `membrane` holds the answer's potentials."""
-    populations: List[Population]
-    synapses: List[Synapses]
-    control: Any
-    """bool (lines, period): when the control lines spike."""
-    places: List[Place]
-    """One for each layer of the network."""
-    input_size: int
 
 
 class _Ranges(NamedTuple):
@@ -119,26 +79,26 @@ def plan(network: Network) -> Plan:
         name = "layer %d (%s)" % (number, layer.kind)
         if layer.kind == "maxpool":
             shift += 1
-            populations.append(Population(name, _size(layer.shape), 1, leak=True))
+            populations.append(Population(name, size_of(layer.shape), 1, du=4095))
             synapses += _pool(name, layer, source, shape)
             source = name
         elif layer.kind != "flatten":
             _check_threshold(name, layer)
-            rows, columns, weights = _wiring(layer, shape)
-            sums = _sums(rows, weights, _size(layer.shape))
-            bias = np.repeat(layer.bias, _size(layer.shape) // len(layer.bias))
+            rows, columns, weights = wiring(layer, shape)
+            sums = _sums(rows, weights, size_of(layer.shape))
+            bias = np.repeat(layer.bias, size_of(layer.shape) // len(layer.bias))
             ranges = _ranges(layer, sums, bias, earliest, gated=network.neuron == "gated")
             gate = _gate(layer, network.neuron, ranges)
             rectifier = _coarse(np.maximum(0, -ranges.bottom))
             silence = _coarse(np.maximum(layer.ramp + rectifier, sums[0] + np.maximum(bias, 0)))
             _check_ranges(name, layer, sums, bias, ranges, gate, silence)
             currents = _currents(layer, sums, bias, gate, rectifier)
-            populations.append(Population(name, _size(layer.shape), layer.threshold - 1, leak=False))
+            populations.append(Population(name, size_of(layer.shape), layer.threshold - 1))
             synapses.append(Synapses(source, name, rows, columns, 2 * weights, FINE))
             synapses += _control(name, currents, shift, lines) + _silence(name, silence)
             if number == len(network.layers) - 1:
                 read_at = layer.end + shift
-                populations.append(Population(MEMBRANE, _size(layer.shape), MOST_THRESHOLD, leak=False))
+                populations.append(Population(MEMBRANE, size_of(layer.shape), MOST_THRESHOLD))
                 synapses.append(Synapses(source, MEMBRANE, rows, columns, 2 * weights, FINE))
                 synapses += _control(MEMBRANE, {layer.start: bias}, shift, lines)
             source, earliest = name, ranges.earliest
@@ -147,58 +107,20 @@ def plan(network: Network) -> Plan:
     period = network.layers[-1].last + shift + 2
     control = np.zeros((max(1, len(lines)), period), bool)
     control[np.arange(len(lines)), lines] = True
-    present = [group for group in synapses if len(group.rows)]
-    return Plan(period, read_at, populations, present, control, places, _size(network.input_shape))
-
-
-def _size(shape: Tuple[int, int, int]) -> int:
-    return shape[0] * shape[1] * shape[2]
-
-
-def _patches(shape: Tuple[int, int, int], layer: Layer) -> Any:
-    """For each output position and tap of the kernel, the input's flat index within a channel, or −1 for padding.
-
-    Returns:
-        int64 (output height · output width, kernel height · kernel width).
-    """
-    (py, px), (sy, sx), (kh, kw) = layer.padding, layer.stride, layer.kernel
-    _, height, width = shape
-    y = (np.arange(layer.shape[1]) * sy - py)[:, None] + np.arange(kh)
-    x = (np.arange(layer.shape[2]) * sx - px)[:, None] + np.arange(kw)
-    inside = ((y >= 0) & (y < height))[:, None, :, None] & ((x >= 0) & (x < width))[None, :, None, :]
-    flat = np.where(inside, y[:, None, :, None] * width + x[None, :, None, :], -1)
-    return flat.reshape(layer.shape[1] * layer.shape[2], kh * kw)
-
-
-def _wiring(layer: Layer, shape: Tuple[int, int, int]) -> Tuple[Any, Any, Any]:
-    """A weighted layer's synapses, those of weight 0 left out: rows, columns, weights."""
-    if layer.kind == "dense":
-        rows, columns = np.nonzero(layer.weights)
-        return rows, columns, layer.weights[rows, columns]
-    out, channels = layer.weights.shape[:2]
-    patches = _patches(shape, layer)
-    positions, taps = patches.shape
-    weights = np.broadcast_to(layer.weights.reshape(out, 1, channels, taps), (out, positions, channels, taps))
-    plane = shape[1] * shape[2]
-    columns = np.where(patches[:, None] < 0, -1, patches[:, None] + np.arange(channels)[:, None] * plane)
-    columns = np.broadcast_to(columns[None], weights.shape)
-    kept = (weights != 0) & (columns >= 0)
-    rows = np.broadcast_to(np.arange(out * positions).reshape(out, positions, 1, 1), weights.shape)
-    return rows[kept], columns[kept], weights[kept]
+    return Plan(
+        period, populations, synapses, control, places, size_of(network.input_shape), read_at, (MEMBRANE, "v")
+    )  # fmt: skip
 
 
 def _pool(name: str, layer: Layer, source: str, shape: Tuple[int, int, int]) -> List[Synapses]:
-    patches = _patches(shape, layer)
-    positions, taps = patches.shape
+    taps = layer.kernel[0] * layer.kernel[1]
     if 2 * taps >= 32768:
         raise ValueError(
             "%s: a patch of %d neurons is more than one synapse can silence (16383): use a smaller one" % (name, taps)
         )
-    channel = np.arange(shape[0])[:, None, None]
-    columns = (patches[None] + channel * (shape[1] * shape[2])).ravel()
-    rows = np.repeat(np.arange(shape[0] * positions), taps)
+    rows, columns, _ = pooling(shape, layer)
     ones = np.full(len(rows), 4)  # 2, above the threshold of 1
-    each = np.arange(shape[0] * positions)
+    each = np.arange(size_of(layer.shape))
     return [
         Synapses(source, name, rows, columns, ones, FINE),
         Synapses(name, name, each, each, np.full(len(each), -256), COARSE),

@@ -1,26 +1,18 @@
-"""A plan of `_lava_plan` on Lava's stock processes: built once, then one window after another."""
+"""A plan of `_lava_layout` on Lava's processes: built once, then one window after another."""
 
 import logging
 import sys
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
 from firstspike.backends import _lava_guard as guard
-from firstspike.backends import _lava_plan as plans
+from firstspike.backends import _lava_models
+from firstspike.backends._lava_layout import CONTROL, INPUT, LIF, SOFT, Plan, Population, Synapses
 from firstspike.worker.shim import AbsentError
 
 VERSION = "0.10.0"
 """Of lava-nc, the only one that this was tried with."""
-
-
-class Answer(NamedTuple):
-    """One window's."""
-
-    spikes: List[Any]
-    """For each place asked for: int32 (neurons,), the definition's step of each neuron's spike."""
-    potential: Any
-    """int64 (classes,)."""
 
 
 class Running:
@@ -28,35 +20,33 @@ class Running:
 
     Args:
         plan: what to build.
-        places: whose spikes are read out.
+        read: the populations whose spikes are read out.
         hardware: `sim`, `loihi1` or `loihi2`.
         profile_windows: after so many windows, what Lava's profiler measured is written to standard error; 0: never.
     """
 
-    def __init__(self, plan: plans.Plan, places: List[plans.Place], hardware: str, profile_windows: int = 0) -> None:
+    def __init__(self, plan: Plan, read: List[str], hardware: str, profile_windows: int = 0) -> None:
         guard.guard_forks()
         lava = _Lava()
-        self._plan, self._places, self._lava = plan, places, lava
+        self._plan, self._lava = plan, lava
         self._closing = False
         self._injector = lava.Injector(shape=(plan.input_size,), buffer_size=plan.period + 1)
-        outs: Dict[str, Any] = {plans.INPUT: self._injector.out_port}
         control = lava.RingBuffer(data=plan.control.astype(np.int32))
-        outs[plans.CONTROL] = control.s_out
+        outs: Dict[str, Any] = {INPUT: self._injector.out_port, CONTROL: control.s_out}
         neurons: Dict[str, Any] = {}
         for population in plan.populations:
             neurons[population.name] = lava.neurons(population, plan.period)
             outs[population.name] = neurons[population.name].s_out
         synapses = [lava.connect(group, outs[group.source], neurons[group.target].a_in) for group in plan.synapses]
-        self._extractors = []
-        for place in places:
-            extractor = lava.Extractor(shape=outs[place.population].shape, buffer_size=plan.period + 1)
-            outs[place.population].connect(extractor.in_port)
-            self._extractors.append(extractor)
-        self._membrane = neurons[plans.MEMBRANE]
-        self._root = control
+        self._extractors = {}
+        for name in read:
+            self._extractors[name] = lava.Extractor(shape=outs[name].shape, buffer_size=plan.period + 1)
+            outs[name].connect(self._extractors[name].in_port)
+        self._state = getattr(neurons[plan.read[0]], plan.read[1]) if plan.read_at >= 0 else None
         # Those that nothing connects are not run, and need no model.
-        processes = [self._injector, control, *neurons.values(), *synapses, *self._extractors]
-        config = lava.config(hardware, processes)
+        self._root = neurons[read[-1]]
+        processes = [self._injector, control, *neurons.values(), *synapses, *self._extractors.values()]
+        config = lava.config(hardware, processes, plan)
         self._meter = _Meter(config, profile_windows, plan.period) if profile_windows else None
         self._root.create_runtime(run_cfg=config)
         # A Process that is collected stops the runtime, and waits without end for what may have been killed.
@@ -71,46 +61,42 @@ class Running:
         """How many processes Lava has made."""
         return len(self._actors)
 
-    def infer(self, times: Any) -> Answer:
+    def run(self, raster: Any) -> Tuple[Dict[str, Any], Any]:
         """Run one window. What fails in the middle of one ends the process: Lava's would go on with half of it.
 
         Args:
-            times: uint8, the step of each input's spike.
+            raster: (steps, inputs), what the inputs send at the first steps, 0 or 1; at later ones they send nothing.
+
+        Returns:
+            Spikes of each population that is read out, bool (period, neurons); and the state that the plan reads,
+            int64 (neurons,), or None.
         """
         try:
-            return self._run(times)
+            return self._run(raster)
         except Exception as error:
             guard.end("Lava failed during a window: %s: %s" % (type(error).__name__, error))
             raise
 
-    def _run(self, times: Any) -> Answer:
-        """See `infer`.
-
-        Raises:
-            RuntimeError: a neuron did not spike exactly once: no network of this kind does that.
-        """
-        plan, steps = self._plan, self._lava.RunSteps
-        flat = times.reshape(-1)
+    def _run(self, raster: Any) -> Tuple[Dict[str, Any], Any]:
+        plan, state = self._plan, None
+        nothing = np.zeros(plan.input_size)
         for step in range(plan.period):
-            self._injector.send((flat == step).astype(float))
-        self._root.run(steps(num_steps=plan.read_at + 1))
-        # Loihi's potentials have 6 bits below the unit of weights.
-        potential = self._membrane.v.get().astype(np.int64) >> 6
-        self._root.run(steps(num_steps=plan.period - plan.read_at - 1))
+            self._injector.send(raster[step].astype(float) if step < len(raster) else nothing)
+        left = plan.period
+        if self._state is not None:
+            self._root.run(self._lava.RunSteps(num_steps=plan.read_at + 1))
+            state = self._state.get().astype(np.int64)
+            left -= plan.read_at + 1
+        if left:
+            self._root.run(self._lava.RunSteps(num_steps=left))
         if self._meter is not None:
             self._meter.note_window()
-        return Answer([self._spikes(*pair) for pair in zip(self._places, self._extractors)], potential)
-
-    def _spikes(self, place: plans.Place, extractor: Any) -> Any:
-        first = np.full(extractor.in_port.shape, -1, np.int32)
-        for step in range(self._plan.period):
-            now = extractor.receive() > 0
-            if np.any(first[now] >= 0):
-                raise RuntimeError("a neuron of %s has spiked twice" % place.population)
-            first[now] = step - place.shift
-        if np.any(first < 0):
-            raise RuntimeError("%d neurons of %s have not spiked" % (int((first < 0).sum()), place.population))
-        return first
+        spikes = {}
+        for name, extractor in self._extractors.items():
+            spikes[name] = np.empty((plan.period, *extractor.in_port.shape), bool)
+            for step in range(plan.period):
+                spikes[name][step] = extractor.receive() > 0
+        return spikes, state
 
     def close(self) -> None:
         """End Lava's processes."""
@@ -157,40 +143,53 @@ class _Lava:
         from lava.proc.io.source import PySendModelFixed, RingBuffer
         from lava.proc.lif.models import PyLifResetModelBitAcc
         from lava.proc.lif.process import LIFReset
-        from lava.proc.sparse.models import PySparseModelBitAcc
-        from lava.proc.sparse.process import Sparse
+        from lava.proc.sparse.models import PyDelaySparseModelBitAcc, PySparseModelBitAcc
+        from lava.proc.sparse.process import DelaySparse, Sparse
         from lava.utils.weightutils import SignMode
         from scipy.sparse import csr_matrix
 
         self._multiprocessing = multiprocessing
         self.RunSteps, self.Injector, self.Extractor, self.RingBuffer = RunSteps, Injector, Extractor, RingBuffer
-        self._configs, self._lif, self._sparse, self._csr = run_configs, LIFReset, Sparse, csr_matrix
-        self._mixed = SignMode.MIXED
+        self._configs, self._lif, self._csr = run_configs, LIFReset, csr_matrix
+        self._sparse, self._delayed = Sparse, DelaySparse
+        self._signs = {mode.name.lower(): mode for mode in SignMode}
         # Both have a floating-point model alone, and a run in fixed point would find none.
         self._ends = {Injector: PyLoihiInjectorModel, Extractor: PyLoihiExtractorModel}
         self._models = {
             **self._ends, RingBuffer: PySendModelFixed, LIFReset: PyLifResetModelBitAcc, Sparse: PySparseModelBitAcc,
+            DelaySparse: PyDelaySparseModelBitAcc,
         }  # fmt: skip
 
-    def neurons(self, population: plans.Population, period: int) -> Any:
-        """LIF neurons that are reset at the first step of each inference. Lava counts steps from 1."""
+    def neurons(self, population: Population, period: int) -> Any:
+        """LIF neurons that are put to rest once a window. Lava counts steps from 1."""
+        shape = (population.size,)
+        resets = {"reset_interval": period, "reset_offset": (1 + population.reset) % period}
+        if population.model != LIF:
+            made = self._lif(shape=shape, vth=population.vth, **resets)
+            if population.model == SOFT:
+                given = {"start": population.start, "current": population.bias, "holds": population.du < 0}
+                for key, value in given.items():
+                    made.proc_params[key] = value
+            return made
         return self._lif(
-            shape=(population.size,), vth=population.vth, dv=0,
-            # One is added to du: −1 keeps the current for ever, 4095 lets it go at once.
-            du=4095 if population.leak else -1,
-            reset_interval=period, reset_offset=1 % period,
+            shape=shape, vth=population.vth, du=population.du, dv=population.dv,
+            bias_mant=np.broadcast_to(population.bias, shape), bias_exp=6, **resets,
         )  # fmt: skip
 
-    def connect(self, group: plans.Synapses, source: Any, target: Any) -> Any:
+    def connect(self, group: Synapses, source: Any, target: Any) -> Any:
         """Synapses between two ports."""
-        shape = (target.shape[0], source.shape[0])
-        weights = self._csr((group.weights.astype(np.int32), (group.rows, group.columns)), shape)
-        made = self._sparse(weights=weights, weight_exp=group.exponent, sign_mode=self._mixed)
+        shape, places = (target.shape[0], source.shape[0]), (group.rows, group.columns)
+        weights = self._csr((group.weights.astype(np.int32), places), shape)
+        given = {"weights": weights, "weight_exp": group.exponent, "sign_mode": self._signs[group.sign]}
+        if group.delays is None:
+            made = self._sparse(**given)
+        else:
+            made = self._delayed(delays=self._csr((group.delays, places), shape), **given)
         source.connect(made.s_in)
         made.a_out.connect(target)
         return made
 
-    def config(self, hardware: str, processes: List[Any]) -> Any:
+    def config(self, hardware: str, processes: List[Any], plan: Plan) -> Any:
         """How it is to run.
 
         In the simulation each of the processes is told its model: for those that are not, Lava executes every file
@@ -199,6 +198,9 @@ class _Lava:
         if hardware == "sim":
             self._multiprocessing.SharedMemoryManager = guard.Segments
             chosen = {process: self._models[type(process)] for process in processes}
+            own = _lava_models.models() if any(one.model != LIF for one in plan.populations) else {}
+            for population, process in zip(plan.populations, processes[2:]):  # behind the injector and the control
+                chosen[process] = own.get(population.model, chosen[process])
             return self._configs.Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=chosen)
         config = {"loihi1": self._configs.Loihi1HwCfg, "loihi2": self._configs.Loihi2HwCfg}[hardware]
         return config(select_tag="fixed_pt", exception_proc_model_map=dict(self._ends))

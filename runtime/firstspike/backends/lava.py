@@ -1,4 +1,6 @@
-"""`[backend.lava]`: TTFS networks as LIF neurons in Loihi's fixed point, on Lava: its simulation, or Loihi itself.
+"""`[backend.lava]`: networks in Loihi's fixed point, on Lava: its simulation, or Loihi itself.
+
+It runs TTFS networks, rate-coded ones, and the fronts of hybrids (networks of CUBA LIF neurons).
 
 The simulation is there to check networks against: equal to the emulator in every spike, and tens of thousands of times
 slower.
@@ -8,13 +10,15 @@ import importlib.util
 import sys
 from typing import Any, Dict, List
 
-import numpy as np
-
-from firstspike.backends import _lava_chip, _lava_network, _lava_plan, _lava_run
+from firstspike.backends import _lava_chip, _lava_forms, _lava_run
 from firstspike.worker.shim import AbsentError, Option
 
 NETWORK = "ttfs"
-SIBLINGS = ("_lava_network", "_lava_plan", "_lava_chip", "_lava_guard", "_lava_run")
+FRONT = True
+SIBLINGS = (
+    "_lava_layout", "_lava_network", "_lava_plan", "_lava_rate", "_lava_cuba", "_lava_forms", "_lava_chip",
+    "_lava_guard", "_lava_models", "_lava_run",
+)  # fmt: skip
 ENVIRONMENT = {
     "python": ["3.10"],
     "packages": ["lava-nc==0.10.0", "numpy==1.24.4", "scipy==1.15.3", "networkx==2.8.7"],
@@ -61,18 +65,15 @@ def check(options: Dict[str, Any], model: Dict[str, Any], network: bytes) -> Non
     _planned(options, model, network)
 
 
-def _planned(options: Dict[str, Any], model: Dict[str, Any], network: bytes) -> _lava_plan.Plan:
-    read = _lava_network.read(network)
-    if read.input_shape != (model["channels"], model["height"], model["width"]):
-        raise ValueError("its network takes %s, the bundle says otherwise" % (read.input_shape,))
-    plan = _lava_plan.plan(read)
+def _planned(options: Dict[str, Any], model: Dict[str, Any], network: bytes) -> _lava_forms.Form:
+    form = _lava_forms.of(model, network)
     if options["hardware"] != "sim":
-        _lava_chip.check(plan, options["hardware"], options["chips"])
-    synapses = sum(len(group.rows) for group in plan.synapses)
+        _lava_chip.check(form.plan, options["hardware"], options["chips"])
+    synapses = sum(len(group.rows) for group in form.plan.synapses)
     if synapses > MOST_SYNAPSES:
         raise ValueError("it has %d synapses, and Lava on a CPU holds at most %d: use a smaller network" % (
             synapses, MOST_SYNAPSES))  # fmt: skip
-    return plan
+    return form
 
 
 def _check_device(hardware: str) -> None:
@@ -104,53 +105,41 @@ class Driver:
 
     def __init__(self, options: Dict[str, Any], model: Dict[str, Any], network: bytes) -> None:
         _check_device(options["hardware"])
-        self._plan = _planned(options, model, network)
-        self._shape = (model["channels"], model["height"], model["width"])
-        self._steps = model["steps"]
+        self._form = _planned(options, model, network)
         self._trace = options["trace"]
-        places = self._plan.places if self._trace else self._plan.places[-1:]
+        plan, hardware = self._form.plan, options["hardware"]
+        places = plan.places if self._trace else plan.places[-1:]
         # Flatten shares the neurons of the layer before: read out once.
-        self._read = list({place.population: place for place in places}.values())
-        hardware = options["hardware"]
+        read = [name for name in dict.fromkeys(place.population for place in places) if name]
         self._running = _lava_run.Running(
-            self._plan, self._read, hardware, options["profile_windows"] if hardware != "sim" else 0
-        )
+            plan, read, hardware, options["profile_windows"] if hardware != "sim" else 0
+        )  # fmt: skip
         names = {"sim": "Lava's simulation of Loihi", "loihi1": "Loihi 1", "loihi2": "Loihi 2"}
         self.about = {
             "device": options["hardware"],
             "name": names[options["hardware"]],
             "lava": _lava_run.VERSION,
             "exact": True,
-            "steps": self._plan.period,
+            "steps": plan.period,
             "processes": self._running.processes,
-            "needs": [_lava_chip.describe(need) for need in _lava_chip.needs(self._plan)],
+            "needs": [_lava_chip.describe(need) for need in _lava_chip.needs(plan)],
         }
 
     def infer(self, times: Any) -> Dict[str, Any]:
         """Answer a window.
 
         Args:
-            times: spike times (channels, height, width), uint8.
+            times: spike times (channels, height, width), uint8; a front's frames (steps, channels, height, width).
 
         Returns:
-            `potential` and `first_spike`: int32 (classes,), as in `types.Inference`. With `trace` also `spikes_<n>`,
-            int32 of layer n's shape: the global step of each neuron's spike.
+            `potential` and `first_spike`: int32 (classes,), as in `types.Inference`; of a front `spikes`. With `trace`
+            also `spikes_<n>`, all of layer n: see `_lava_forms`.
 
         Raises:
-            ValueError: `times` has another shape, or a spike too late.
+            ValueError: `times` has another shape, or holds what the network does not take.
         """
-        if times.shape != self._shape:
-            raise ValueError("a window of shape %s, the network takes %s" % (times.shape, self._shape))
-        if times.max() > self._steps:
-            raise ValueError("a spike at step %d, the input has %d steps" % (times.max(), self._steps))
-        answer = self._running.infer(times)
-        spikes = dict(zip([place.population for place in self._read], answer.spikes))
-        last = spikes[self._plan.places[-1].population]
-        found = {"potential": answer.potential.astype(np.int32), "first_spike": last}
-        if self._trace:
-            for number, place in enumerate(self._plan.places):
-                found["spikes_%d" % number] = spikes[place.population].reshape(place.shape)
-        return found
+        spikes, state = self._running.run(self._form.inject(times))
+        return self._form.answer(spikes, state, trace=self._trace)
 
     def close(self) -> None:
         """End Lava's processes."""

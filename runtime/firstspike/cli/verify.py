@@ -19,9 +19,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "verify",
         help="compare every spike of a back end with the emulator's",
-        description="Run a bundle's network on a back end that shows the spikes of all its layers, and compare each "
-        "with the emulator's. Prints the first difference (window, layer, neuron, step) and ends with 65, or with 0 if "
-        "there is none.",
+        description="Run a bundle's spiking network (of a hybrid the front) on a back end that shows the spikes of all "
+        "its layers, and compare each with the emulator's. Prints the first difference (window, layer, neuron, step) "
+        "and ends with 65, or with 0 if there is none.",
     )
     command.add_argument("model", metavar="DIR", help="bundle, by folder or name")
     command.add_argument("--on", required=True, metavar="NAME", help="section [backend.NAME] or kind, such as lava")
@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
         taken = windows.simulated(bundle, args.windows) if args.recordings is None else (
             windows.recorded(bundle, args.recordings, args.windows)
         )  # fmt: skip
-        times = [sample.spikes.times for sample in taken.samples]
-        found = verify(backend.network, backend.ask, times, lambda n: progress.show(f"{n} of {len(times)} windows"))
+        given = [backend.network.taken(sample.spikes) for sample in taken.samples]
+        found = verify(backend.network, backend.ask, given, lambda n: progress.show(f"{n} of {len(given)} windows"))
     finally:
         backend.close()
         progress.done()
@@ -74,9 +74,10 @@ def run(args: argparse.Namespace) -> int:
 def _lines(title: str, origin: str, backend: Verifiable, found: Verified) -> list[str]:
     said = str(found.difference) if found.difference else "equal in every spike"
     took, emulator = statistics.median(found.seconds), statistics.median(found.emulator_s)
+    wraps = "" if found.wraps is None else f"; currents left 24 bits {found.wraps} times"
     return [
         f"{title}: {said}",
-        f"{found.windows} windows ({origin}), {found.spikes} spikes compared",
+        f"{found.windows} windows ({origin}), {found.spikes} spikes compared{wraps}",
         f"median {took * 1e3:.1f} ms a window, the emulator {emulator * 1e3:.4f} ms: {took / emulator:,.0f} times that",
         *(str(line) for line in backend.about.get("needs", ())),
     ]
@@ -89,8 +90,9 @@ def _plain(model: str, on: str, origin: str, backend: Verifiable, found: Verifie
         "equal": difference is None,
         "difference": None if difference is None else {
             "window": difference.window, "where": difference.where, "neuron": list(difference.neuron),
-            "expected": difference.expected, "found": difference.found,
+            "step": difference.step, "expected": difference.expected, "found": difference.found,
         },
+        "wraps": found.wraps,
         "ms": statistics.median(found.seconds) * 1e3, "emulator_ms": statistics.median(found.emulator_s) * 1e3,
         "about": backend.about,
     }  # fmt: skip

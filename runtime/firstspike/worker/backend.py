@@ -15,9 +15,11 @@ from firstspike.backends._network import network_of
 from firstspike.bundle import Bundle
 from firstspike.errors import BundleError
 from firstspike.hybrid.back import bytes_of
+from firstspike.hybrid.front import network_of as network_of_front
 from firstspike.ttfs.network import Conv, Dense, Network
 from firstspike.types import Inference, Spikes
 from firstspike.worker import drivers, environments
+from firstspike.worker import front as fronts
 from firstspike.worker.back import WorkerBack, description
 from firstspike.worker.held import Held
 from firstspike.worker.options import WorkerOptions, model_of
@@ -37,6 +39,8 @@ class WorkerModule:
         self.kind = kind
         self.driver = module
         self.Options = model_of(module)
+        if getattr(module, "FRONT", False):
+            self.front = self._front  # who looks for one finds none elsewhere
 
     def create(self, options: WorkerOptions, bundle: Bundle, name: str) -> WorkerBackend:
         """A back end whose worker starts when it is first asked for anything.
@@ -48,6 +52,17 @@ class WorkerModule:
         load = {"options": options.of_driver(), "model": answers.model}, self._network(bundle, answers.form)
         self._check(name, bundle, *load)
         return WorkerBackend(name, self._starter(name, options, load), answers)
+
+    def _front(self, options: WorkerOptions, bundle: Bundle, name: str) -> fronts.WorkerFront:
+        """The front of a hybrid, see `hybrid.place`; its worker starts when it is first asked for anything.
+
+        Raises:
+            BundleError: this back end cannot run this one.
+        """
+        network = network_of_front(bundle)
+        load = {"options": options.of_driver(), "model": fronts.description(bundle)}, bundle.path("front").read_bytes()
+        self._check(name, bundle, *load)
+        return fronts.WorkerFront(name, self._starter(name, options, load), bundle, network.shapes()[-1])
 
     def back(self, options: WorkerOptions, bundle: Bundle, name: str, shape: tuple[int, int, int]) -> WorkerBack:
         """The back of a hybrid, see `hybrid.place`; its worker starts when it is first asked for anything.
