@@ -100,7 +100,8 @@ def markdown(rows: Sequence[Row]) -> str:
         right = [_told(one.right[name]) for name in (frames.CHOICE, frames.LAST, frames.OTHER, frames.VARIED)]
         cells = [
             one.name, str(one.seeds), *right[:3], _told(one.evidence), right[3],
-            f"{one.spikes:,.0f}", f"{one.synaptic / 1e3:.0f} k", f"{one.updates / 1e3:.0f} k", f"{one.macs / 1e6:.2f} M", f"{one.link_bytes:,} ({one.event_bytes:,.0f})",
+            f"{one.spikes:,.0f}", f"{one.synaptic / 1e3:.0f} k", f"{one.updates / 1e3:.0f} k",
+            f"{one.macs / 1e6:.2f} M", f"{one.link_bytes:,} ({one.event_bytes:,.0f})",
             f"{one.energy_uj:.1f}", f"{one.front_us:.0f} + {one.back_us:.0f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
