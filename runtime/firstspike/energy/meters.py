@@ -60,7 +60,10 @@ def find(root: Path = Path("/")) -> Found:
     left_out: list[LeftOut] = []
     for name in kinds():
         look = cast(Callable[[Path], Offer], importlib.import_module(f"firstspike.energy.sensors.{name}").find)
-        found = look(root)
+        try:
+            found = look(root)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with one kind, the others are found)
+            found = Offer((), (LeftOut(name, "", f"looking for it failed: {type(error).__name__}: {error}"),))
         meters += found.meters
         left_out += found.left_out
     return Found(tuple(sorted(meters, key=lambda meter: BY_SCOPE.index(meter.scope))), tuple(left_out))

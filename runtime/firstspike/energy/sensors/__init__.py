@@ -1,7 +1,8 @@
 """Sensors, one file a kind.
 
-Each offers `find(root: Path) -> Offer`, which looks below `root` for sensors of its kind ("/" is this machine, any other a copy of a machine's /sys), changes
-nothing, raises nothing, and says of each sensor that it does not offer why. `_template.py` shows how to add one.
+Each offers `find(root: Path) -> Offer`, which looks below `root` for sensors of its kind ("/" is this machine, any
+other a copy of a machine's /sys), changes nothing, raises nothing, and says of each sensor that it does not offer why.
+`_template.py` shows how to add one.
 
 A kind never offers two meters one of which is part of the other: who adds up what it finds counts nothing twice. What
 is part of another meter is left out, and may be asked for by name.

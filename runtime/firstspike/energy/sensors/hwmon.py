@@ -1,4 +1,4 @@
-"""Power and energy of any chip in the kernel's hwmon: INA219, INA226, INA228, INA238, INA260 and their like, graphics cards.
+"""Power and energy of any chip in the kernel's hwmon: INA219, INA226, INA238, INA260 and their like, graphics cards.
 
     powerN_input (µW), powerN_average (µW), energyN_input (µJ), labels in powerN_label, energyN_label, in1_label
     (kernel.org, Documentation/hwmon/sysfs-interface.rst)
@@ -7,9 +7,9 @@ What an inline meter measures is what the user wired: a Neural Compute Stick 2 o
 is measured by an INA219, INA226 or INA260 in its supply (`ncs2`, docs/meters.md). Left to others: INA3221 (`ina3221`),
 and the mirror of a battery (`power_supply`). Of a power and a counter of one chip and number, the counter is taken.
 
-Accuracy: INA260's data sheet (SBOS656) bounds the error of its power, shunt inside, by 0.5 % of the current and 0.5 % of
-the voltage; added, 1 %. The other chips' shunts are the board's, and their tolerance is not known to the chip.
-Resolution by data sheet: INA260 10 mW. INA219's and INA226's follow from shunt and calibration: not known here.
+Accuracy: INA260's data sheet (SBOS656C) bounds its gain errors by 0.15 % of the current, shunt inside, and 0.1 % of the
+voltage at 25 °C: 0.5 % here, with room for drift; its offset of up to 5 mA is not in that. The other chips' shunts are
+the board's, and nobody tells their tolerance: not known. Resolution: INA260 10 mW; the others' follow from calibration.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHIPS: dict[str, Scope] = {
     "amdgpu": "chip", "nouveau": "chip", "i915": "chip", "xe": "chip", "amd_energy": "package", "power_meter": "board",
 }  # fmt: skip
 """What a chip measures the whole of; the others measure a rail. ACPI's power_meter is in servers' supplies."""
-DATA_SHEET = {"ina260": (0.01, 0.01)}
+DATA_SHEET = {"ina260": (0.01, 0.005)}
 """Resolution in W and accuracy."""
 CONTAINED = {"amd_energy": re.compile(r"Ecore\d+"), "i915": re.compile("gt.*"), "xe": re.compile("pkg")}
 """Labels of what is within another channel of its chip: cores within sockets, a processor within its card."""
@@ -45,7 +45,7 @@ class Channel:
 
     @property
     def short(self) -> str:
-        """powerN or energyN."""
+        """Such as power1."""
         return self.file.partition("_")[0]
 
     @property
@@ -94,13 +94,11 @@ def find(root: Path) -> Offer:
         whole = {channel.label for channel in channels if not _contained(channel)}
         for channel in channels:
             unavailable = forbidden(channel.folder / channel.file)
-            twin = next(
-                (one for one in channels if one.short == f"energy{channel.number}" and one is not channel), None
-            )
+            counters = [one for one in channels if one.short == f"energy{channel.number}" and one is not channel]
             if unavailable is not None:
                 left_out.append(LeftOut(KIND, channel.called, unavailable.reason, unavailable.fix))
-            elif twin is not None:
-                reason = f"the counter {twin.called} counts the same"
+            elif counters:
+                reason = f"the counter {counters[0].called} counts the same"
                 left_out.append(LeftOut(KIND, channel.called, reason, meter=channel.meter()))
             elif whole and _contained(channel):
                 reason = f"part of {', '.join(sorted(whole)) or 'another channel'} of the same chip"

@@ -5,9 +5,9 @@ Two drivers, two trees:
     L4T 32       /sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0/{rail_name_0, in_power0_input (mW)}
     L4T 35, 36   /sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3/{in1_label, in1_input (mV), curr1_input (mA)}
 
-where in4 to in6 are voltages over the shunts and in7 is their sum ("sum of shunt voltages"): no rails. A channel with the
-label NC is connected to nothing. Rails of the boards, from NVIDIA's developer guides (L4T 32.7, 35.6, 36.3; "Platform
-Power and Performance"), the mainline device trees (tegra234-p3701.dtsi) and energymon's JetsonPowerRails.md:
+where in4 to in6 are voltages over the shunts and in7 is their sum ("sum of shunt voltages"): no rails. A channel with
+the label NC is connected to nothing. Rails of the boards, from NVIDIA's developer guides (L4T 32.7, 35.6, 36.3;
+"Platform Power and Performance"), the mainline device trees (tegra234-p3701.dtsi) and energymon's JetsonPowerRails.md:
 
     Nano 4 GB            POM_5V_IN, of which POM_5V_GPU, POM_5V_CPU        Nano 2 GB  has no INA3221
     TX1, TX2             VDD_IN (the module), VDD_MUX (the carrier board, beside it), sub-rails of both
@@ -100,8 +100,8 @@ def _total(rails: list[Rail]) -> tuple[Meter | None, tuple[str, ...]]:
         if set(labels) <= by_label.keys():
             added = [by_label[label] for label in labels]
             name, resolution = "+".join(labels), max(rail.resolution for rail in added)
-            what = f"sum of {len(labels)} rails, read one after the other, which together feed the module: this board has no "
-            what += "sensor of its whole input; the carrier board is in it only as far as these rails feed it"
+            what = f"sum of {len(labels)} rails, read one after the other, which together feed the module: this board "
+            what += "has no sensor of its whole input; the carrier board is in it only as far as these rails feed it"
             products = [rail.product for rail in added]
             return PowerMeter(f"{KIND}:{name}", what, "board", products, resolution=resolution), labels
     return None, ()

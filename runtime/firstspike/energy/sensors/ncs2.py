@@ -8,8 +8,8 @@ from firstspike.energy.sensors import LeftOut, Offer
 
 KIND = "ncs2"
 FIX = (
-    "put an inline meter into the stick's 5 V (INA219, INA226 or INA260 on the machine's I²C, which hwmon then offers), and "
-    "name it: docs/meters.md"
+    "put an inline meter into the stick's 5 V (INA219, INA226 or INA260 on the machine's I²C, which hwmon offers), "
+    "and name it: docs/meters.md"
 )
 
 

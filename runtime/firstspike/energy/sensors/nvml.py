@@ -1,11 +1,12 @@
-"""NVIDIA's graphics cards, by the driver's own library, libnvidia-ml.so.1, loaded when it is looked for; no package needed.
+"""NVIDIA's graphics cards, by the driver's own library (libnvidia-ml.so.1), loaded when they are looked for.
 
     nvmlDeviceGetTotalEnergyConsumption   mJ since the driver was loaded; Volta and newer
     nvmlDeviceGetPowerUsage               mW; Ampere (without GA100) and newer: the mean of the last second
 
-(NVML API reference, "Device Queries".) Both are of the card: GPU, its memory and regulators. The counter is taken where
-there is one. Jetson's own GPUs are not among NVML's: `ina3221`. Accuracy: NVIDIA states ±5 W for the power (nvidia-smi's
-manual), no fraction: not known. The tests drive it with a library of their own; it has not been run on a card.
+(NVML API reference, "Device Queries".) Both are of the card: GPU, its memory and regulators. The counter is taken
+where there is one. Jetson's own GPUs are not among NVML's: `ina3221`. Accuracy: NVIDIA states ±5 W for the power
+(nvidia-smi's manual), no fraction: not known. The tests drive it with a library of their
+own; it has not been run on a card.
 """
 
 from __future__ import annotations

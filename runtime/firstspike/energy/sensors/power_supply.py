@@ -3,8 +3,8 @@
     type (Battery, UPS, USB, Mains), status, power_now (µW), or current_now (µA) times voltage_now (µV)
     (kernel.org, Documentation/ABI/testing/sysfs-class-power)
 
-A battery tells what the machine draws only while it discharges: charging, what flows is not the load. Some drivers give a
-discharge a negative sign. Of a USB-C port, the drivers `ucsi` and `tcpm` give what was negotiated, not what flows
+A battery tells what the machine draws only while it discharges: charging, what flows is not the load. Some drivers give
+a discharge a negative sign. Of a USB-C port, the drivers `ucsi` and `tcpm` give what was negotiated, not what flows
 (jetson-stats, pull request 900): left out. So are batteries of mice and pens (`scope` Device). Accuracy: not known, and
 values are often seconds old.
 """

@@ -1,4 +1,4 @@
-"""RAPL, the energy counters of Intel's and AMD's processors, by the kernel's powercap: /sys/class/powercap/intel-rapl:*.
+"""RAPL, the energy counters of Intel's and AMD's processors, by the kernel's powercap (/sys/class/powercap).
 
     intel-rapl:0      name "package-0": cores, caches, what is integrated (graphics, memory controller); AMD's too
     intel-rapl:0:0    "core", intel-rapl:0:1 "uncore": parts of the package
@@ -68,9 +68,7 @@ def find(root: Path) -> Offer:
     """See `sensors`."""
     domains, left_out = _domains(root)
     if not domains:
-        reason = (
-            "no RAPL counter was found below sys/class/powercap: the processor has none, or its driver is not loaded"
-        )
+        reason = "no RAPL counter below sys/class/powercap: the processor has none, or its driver is not loaded"
         return Offer((), (*left_out, LeftOut(KIND, "", reason, "on x86, modprobe intel_rapl_msr")))
     readable = []
     for domain in domains:
