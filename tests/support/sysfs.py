@@ -1,6 +1,6 @@
 """Copies of /sys, built file by file after the documented layouts of machines, since none was at hand to capture.
 
-Followed, for paths, labels and values: Jetson Nano, L4T 32.7: NVIDIA's developer guide 32.7 and jetson_stats' issue 131;
+Followed, for paths, labels and values: Jetson Nano, L4T 32.7: NVIDIA's developer guide 32.7, jetson_stats' issue 131;
 Orin Nano, L4T 36: developer guide r36.3 and mainline tegra234-p3767.dtsi; AGX Orin: tegra234-p3701.dtsi, jetson_stats'
 issue 428 ("sum of shunt voltages" in in7) and public readings with VDDQ at 4.97 V; AGX Xavier and TX2: energymon's
 JetsonPowerRails.md; x86: powercap's issues 3 and intel/thermal_daemon's issue 45 (262143999938 µJ), codecarbon's pull
