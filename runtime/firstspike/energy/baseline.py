@@ -45,7 +45,8 @@ class Baseline:
         self._noises: deque[float] = deque(maxlen=KEPT)
         """Variances of the sensor's values, by the differences of neighbours."""
         self._idle: Idle | None = None
-        self._reached_ns = 0
+        self.reached_ns = 0
+        """Idle time is taken in until then."""
         self._number = 0
 
     def feed(self, samples: Samples, start_ns: int, end_ns: int) -> None:
@@ -65,15 +66,15 @@ class Baseline:
             self._block_s = block_s
         block_ns = round(self._block_s * 1e9)
         settled = start_ns + round((SETTLE_S + SETTLE_PERIODS * period) * 1e9)
-        if self._reached_ns < settled:
-            self._reached_ns, self._number = settled, self._number + 1
-        before = len(self._blocks), self._reached_ns
-        while self._reached_ns + block_ns <= end_ns:
-            mean = self._mean(samples, self._reached_ns, self._reached_ns + block_ns)
-            self._reached_ns += block_ns
+        if self.reached_ns < settled:
+            self.reached_ns, self._number = settled, self._number + 1
+        before = len(self._blocks), self.reached_ns
+        while self.reached_ns + block_ns <= end_ns:
+            mean = self._mean(samples, self.reached_ns, self.reached_ns + block_ns)
+            self.reached_ns += block_ns
             if mean is not None:
-                self._blocks.append((self._reached_ns, self._number, mean))
-        if before != (len(self._blocks), self._reached_ns):
+                self._blocks.append((self.reached_ns, self._number, mean))
+        if before != (len(self._blocks), self.reached_ns):
             newest = self._blocks[-1][0] if self._blocks else 0
             while len(self._blocks) > LEAST_BLOCKS and self._blocks[0][0] < newest - LONGEST_S * 1e9:
                 self._blocks.popleft()

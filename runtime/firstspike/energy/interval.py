@@ -16,6 +16,7 @@ What can be wrong with such a figure, all of it for 95 %, and how it adds up fro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp, hypot, pi, sqrt
 from typing import Literal, TypeVar
@@ -238,3 +239,36 @@ def _within(t: NDArray[np.float64], joules: NDArray[np.float64], end: float, idl
     part = min(1.0, max(0.0, float(end - t[after - 1]) / long))
     burst = abs(float(joules[after] - joules[after - 1]) - (idle.w if idle else mean_w) * long)
     return min(1.0, 2 * sqrt(part * (1 - part))) * burst
+
+
+def combined(figures: Sequence[Figure]) -> Figure:
+    """The sum of meters that have nothing in common; what is not known of one is not known of the sum.
+
+    Their faults are taken to be the same way: two sensors of one kind are often off alike.
+    """
+    first = figures[0]
+    if len(figures) == 1:
+        return first
+    missing = next((one for one in figures if one.total_j is None), None)
+    names = " + ".join(str(one.meter) for one in figures)
+    if missing is not None:
+        return replace(missing, meter=names, reason=f"{missing.meter}: {missing.reason}")
+    idles = [one.idle for one in figures if one.idle is not None]
+    idle = Idle(
+        sum(one.w for one in idles), sum(one.u95_w for one in idles), hypot(*(one.spread_w for one in idles)),
+        min(one.quiet_s for one in idles),
+    ) if len(idles) == len(figures) else None  # fmt: skip
+    dynamic = [one.dynamic_j for one in figures if one.dynamic_j is not None]
+    scopes = {str(one.scope) for one in figures}
+    methods = {one.method for one in figures}
+    return replace(
+        first, method="counter" if methods == {"counter"} else "integrated", meter=names,
+        scope=scopes.pop() if len(scopes) == 1 else " + ".join(sorted(scopes)),
+        n_samples=min(one.n_samples for one in figures),
+        effective_hz=min((one.effective_hz for one in figures if one.effective_hz), default=None), idle=idle,
+        total_j=sum(one.total_j or 0.0 for one in figures),
+        dynamic_j=sum(dynamic) if len(dynamic) == len(figures) else None,
+        gain=max(one.gain for one in figures), bias_j=sum(one.bias_j for one in figures),
+        base_j=sum(one.base_j for one in figures), random_j=hypot(*(one.random_j for one in figures)),
+        reason="; ".join(dict.fromkeys(one.reason for one in figures if one.reason)) or None,
+    )  # fmt: skip

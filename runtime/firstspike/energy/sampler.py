@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from firstspike.energy import Meter, Unavailable
-from firstspike.energy.samples import Track
+from firstspike.energy.samples import CAPACITY, Track
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ LONGEST_S = 1.0
 """Between two readings."""
 LOOK_AGAIN_S = 60.0
 LOOK_S = 1.0
+QUIET_S = 60.0
+"""Between two log lines that a meter fails."""
 JITTER = 0.1
 """Of the time between readings, to either side."""
 GOLDEN = 0.6180339887498949
@@ -35,10 +37,11 @@ class Sampler:
     Args:
         meters: open; closing them is the caller's.
         hz: most readings of one meter a second.
+        keep_s: how long they are kept.
     """
 
-    def __init__(self, meters: Sequence[Meter], hz: float) -> None:
-        self.tracks = {meter.name: Track(meter) for meter in meters}
+    def __init__(self, meters: Sequence[Meter], hz: float, keep_s: float = 60.0) -> None:
+        self.tracks = {meter.name: Track(meter, max(CAPACITY, round(keep_s * hz))) for meter in meters}
         self._shortest_s = 1 / hz
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="energy-sampler", daemon=True)
@@ -56,7 +59,7 @@ class Sampler:
     def _run(self) -> None:
         now = time.monotonic()
         due = [(now, name) for name in self.tracks]
-        failed = dict.fromkeys(self.tracks, 0)
+        failed, quiet = dict.fromkeys(self.tracks, 0), dict.fromkeys(self.tracks, 0.0)
         turn = 0.0
         while True:
             at, name = due[0]
@@ -66,13 +69,12 @@ class Sampler:
             reading = track.meter.read()
             track.take(reading, time.monotonic_ns())
             if isinstance(reading, Unavailable):
-                if not failed[name]:
+                if not failed[name] and at >= quiet[name]:
                     log.warning("meter %s: %s", name, reading.reason)
+                    quiet[name] = at + QUIET_S
                 failed[name] += 1
                 wait_s = min(LONGEST_S, self._shortest_s * 2 ** min(failed[name], 20))
             else:
-                if failed[name]:
-                    log.info("meter %s is back", name)
                 failed[name] = 0
                 wait_s = self._wait_s(track, at)
             turn = (turn + GOLDEN) % 1.0

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from firstspike.energy import Meter, Reading, Unavailable
 
 CAPACITY = 1 << 13
-"""Samples that are kept: 80 s at 100 Hz."""
+"""Samples that are kept, unless more are asked for: 80 s at 100 Hz."""
 CHANGES = 128
 """Times between changes that the period is found from."""
 ENOUGH_CHANGES = 8
@@ -48,13 +48,15 @@ class Track:
 
     Args:
         meter: whose.
+        capacity: samples that are kept.
     """
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, capacity: int = CAPACITY) -> None:
         self.meter = meter
+        self._capacity = capacity
         self._lock = threading.Lock()
-        self._t_ns = np.zeros(CAPACITY, np.int64)
-        self._values = np.zeros(CAPACITY)
+        self._t_ns = np.zeros(capacity, np.int64)
+        self._values = np.zeros(capacity)
         self._taken = 0
         self._failures: deque[tuple[int, int, str]] = deque(maxlen=FAILURES)
         self._between: deque[int] = deque(maxlen=CHANGES)
@@ -92,7 +94,7 @@ class Track:
             self._put(reading.t_ns, reading.value)
 
     def _fail(self, t_ns: int, reason: str) -> None:
-        failing = self._taken > 0 and np.isnan(self._values[(self._taken - 1) % CAPACITY])
+        failing = self._taken > 0 and np.isnan(self._values[(self._taken - 1) % self._capacity])
         first = t_ns
         if failing and self._failures and self._failures[-1][2] == reason:
             first = self._failures.pop()[0]
@@ -100,14 +102,14 @@ class Track:
         self._put(t_ns, float("nan"))
 
     def _put(self, t_ns: int, value: float) -> None:
-        place = self._taken % CAPACITY
+        place = self._taken % self._capacity
         self._t_ns[place], self._values[place] = t_ns, value
         self._taken += 1
 
     def last_ns(self) -> int:
         """When the last sample was taken; 0: there is none."""
         with self._lock:
-            return int(self._t_ns[(self._taken - 1) % CAPACITY]) if self._taken else 0
+            return int(self._t_ns[(self._taken - 1) % self._capacity]) if self._taken else 0
 
     def period_s(self) -> float | None:
         """Between two new values of the sensor; None: not known yet."""
@@ -121,9 +123,14 @@ class Track:
     def since(self, start_ns: int) -> Samples:
         """All samples from the last one before `start_ns` on."""
         with self._lock:
-            n = min(self._taken, CAPACITY)
-            order = np.arange(self._taken - n, self._taken) % CAPACITY
-            t_ns, values = self._t_ns[order], self._values[order]
+            place = self._taken % self._capacity
+            end = place if self._taken < self._capacity or place else self._capacity
+            new = slice(max(0, int(np.searchsorted(self._t_ns[:end], start_ns, "right")) - 1), end)
+            pieces = [new]
+            if new.start == 0 and self._taken > self._capacity and place:
+                old = place + int(np.searchsorted(self._t_ns[place:], start_ns, "right")) - 1
+                pieces = [slice(max(place, old), None), new]
+            t_ns = np.concatenate([self._t_ns[piece] for piece in pieces])
+            values = np.concatenate([self._values[piece] for piece in pieces])
             failures = tuple(self._failures)
-        first = max(0, int(np.searchsorted(t_ns, start_ns, "right")) - 1)
-        return Samples(t_ns[first:], values[first:], self.period_s(), failures)
+        return Samples(t_ns, values, self.period_s(), failures)
