@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from firstspike import endpoints, plugins
@@ -15,10 +15,11 @@ from firstspike.backends import Backend
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.clock import Clock, SystemClock, VirtualClock
 from firstspike.config import Loaded
+from firstspike.energy import telemetry
 from firstspike.handover import Handover, Inline, Queued
 from firstspike.health import Heartbeat
 from firstspike.hybrid import place
-from firstspike.messages import Decision, Provisional
+from firstspike.messages import Decision, Energy, Provisional
 from firstspike.pipeline import Pipeline, Settings
 from firstspike.plans import Runner
 from firstspike.publish import Publisher
@@ -43,17 +44,20 @@ class Rooms:
     pipeline: Pipeline
     await_plans: Callable[[], None]
     """Waits until the plans are ready, as far as this run needs them."""
+    account: AbstractContextManager[object]
+    """Reads the energy meters while it is entered."""
 
     def run(self) -> None:
         """Run until the source ends or the daemon is to stop."""
-        self.await_plans()
-        self.pipeline.run()
+        with self.account:
+            self.await_plans()
+            self.pipeline.run()
 
 
 @contextmanager
 def rooms(
     loaded: Loaded, sink: Callable[[Decision], None], stopping: Callable[[], bool], *, source: Source | None = None,
-    early: Callable[[Provisional], None] | None = None,
+    early: Callable[[Provisional], None] | None = None, energy: Callable[[Energy], None] | None = None,
 ) -> Iterator[Rooms]:  # fmt: skip
     """Make the rooms; they are closed in reverse order.
 
@@ -63,6 +67,7 @@ def rooms(
         stopping: True ends the run.
         source: instead of the configuration's.
         early: takes the provisional decisions, if the configuration wants any (`publish.provisional`).
+        energy: takes the energy messages.
     """
     config = loaded.config
     with ExitStack() as stack:
@@ -90,7 +95,11 @@ def rooms(
         epoch = bundle.digest[:16] if virtual else os.urandom(8).hex()
         scheduling = config.schedule.settings()
         live = not virtual and source.speed is not None
-        runner = Runner(backends, scheduling if live else scheduling.for_replay(), clock)
+        account = telemetry.make(
+            config.energy, loaded.base, loaded.backends, bundle, clock, epoch, energy, stack
+        ) if config.energy.enabled else None  # fmt: skip
+        accounts = account.accounts if account else None
+        runner = Runner(backends, scheduling if live else scheduling.for_replay(), clock, accounts)
         deadline_ns = config.schedule.deadline_ns
         answerer = Answerer(
             manifest=manifest, decide=decide, runner=runner, schedule=Schedule(deadline_ns),
@@ -108,8 +117,10 @@ def rooms(
         def await_plans() -> None:
             # A replay's answers should come from the plan that was asked for; a live stream takes any.
             runner.wait_ready(first=not live, stopping=stopping, within_s=config.schedule.start_s)
+            if account is not None:
+                account.begin(stopping, rest=live)
 
-        yield Rooms(bundle, source, runner, clock, epoch, pipeline, await_plans)
+        yield Rooms(bundle, source, runner, clock, epoch, pipeline, await_plans, account or nullcontext())
 
 
 def run(
@@ -133,11 +144,14 @@ def run(
             publisher.publish_decision(decision)
             sink(decision)
 
+        def send_energy(message: Energy) -> None:
+            publisher.publish_energy(message)
+
         def send_early(provisional: Provisional) -> None:
             publisher.publish_provisional(provisional)
             sink(provisional)
 
-        made = stack.enter_context(rooms(loaded, send, stopping.is_set, early=send_early))
+        made = stack.enter_context(rooms(loaded, send, stopping.is_set, early=send_early, energy=send_energy))
         publisher = Publisher(endpoint, made.epoch, high_water_mark=publish.high_water_mark)
         stack.callback(publisher.close)
         plans = ", ".join(backend.name for backend in made.runner.backends)
@@ -145,6 +159,7 @@ def run(
         health = stack.enter_context(
             Heartbeat(made.bundle.manifest, made.pipeline, made.runner, publisher, made.epoch, publish.health_period_s)
         )
+        stack.enter_context(made.account)
         if publish.wait_for_subscriber_s > 0:
             log.info("waiting up to %g s for a subscriber", publish.wait_for_subscriber_s)
             if not publisher.wait_for_subscriber(publish.wait_for_subscriber_s, stopping.is_set):

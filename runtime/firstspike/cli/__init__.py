@@ -23,6 +23,7 @@ from firstspike.cli import (
     hybrid,
     info,
     inspect,
+    meters,
     replay,
     run,
     schemas,
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 
 COMMANDS = (
     run, replay, evaluate, watch, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench, verify, check,
-    doctor, workers, simulate, schemas,
+    doctor, workers, meters, simulate, schemas,
 )  # fmt: skip
 
 EPILOG = """\

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         evaluation.add(decision)
         progress.show(f"{len(evaluation.tallies)} of {len(truths)} recordings")
 
-    with daemon.rooms(loaded, take, stopping.is_set) as made:
+    with daemon.rooms(loaded, take, stopping.is_set) as made, made.account:
         made.await_plans()
         if not made.runner.first_is_ready():
             raise UnavailableError(f"{made.runner.out()[0]}: nothing was evaluated: mend that, or name another --plan")
