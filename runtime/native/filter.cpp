@@ -13,6 +13,8 @@ namespace {
 // before it reaches 2^31, so that differences fit a signed word.
 constexpr int64_t kLimit = int64_t{3} << 29;
 constexpr int64_t kMostPeriod = int64_t{1} << 26, kMostBack = int64_t{1} << 24, kMostTime = int64_t{1} << 52;
+constexpr int64_t kAhead = 16;        // events
+constexpr size_t kNear = 512 * 1024;  // words of four bytes
 constexpr int64_t kMostPixels = int64_t{1} << 24;
 constexpr uint32_t kDropped = 0xFFFF0000u;  // a place from here on is a reason, FS_FILTER_HOT_PIXEL and so on
 
@@ -82,7 +84,8 @@ inline bool supported(const int32_t *above, size_t stride, int32_t now, int32_t 
   }
 }
 
-template <bool kPlaces, int kRefractory, int kBackground>
+// kFar: what the pixels remember is too much for the nearer caches, and is fetched before it is needed.
+template <bool kFar, bool kPlaces, int kRefractory, int kBackground>
 int64_t run(fs_filter &f, const fs_event *events, int64_t n, fs_event *out, int64_t *counts) {
   const uint32_t width = static_cast<uint32_t>(f.width), height = static_cast<uint32_t>(f.height);
   const uint64_t back = static_cast<uint64_t>(f.back), span = back + static_cast<uint64_t>(f.ahead);
@@ -92,9 +95,19 @@ int64_t run(fs_filter &f, const fs_event *events, int64_t n, fs_event *out, int6
   const int32_t refractory = f.refractory, background = f.background;
   const int support = f.support;
   uint64_t floor = f.floor, base = f.base;
-  int64_t kept = 0, unsupported = 0;
+  int64_t kept = 0, resting = 0, unsupported = 0;
   for (int64_t i = 0; i < n; ++i) {
     fs_event event = events[i];
+    if constexpr (kFar) {
+      const fs_event &soon = events[std::min(i + kAhead, n - 1)];
+      if ((soon.x < width) & (soon.y < height)) {
+        const size_t at = size_t{soon.y} * width + soon.x;
+        if constexpr (kPlaces) __builtin_prefetch(places + at);
+        if constexpr (kRefractory != 0) __builtin_prefetch(passed + at * kRefractory);
+        if constexpr (kBackground != 0)
+          for (size_t row = 0; row < 3; ++row) __builtin_prefetch(seen + (size_t{soon.y} + row) * stride + soon.x);
+      }
+    }
     const uint64_t t = static_cast<uint64_t>(event.t);
     const uint64_t above = t - floor;
     if (above > span || !f.started) [[unlikely]] {
@@ -124,26 +137,27 @@ int64_t run(fs_filter &f, const fs_event *events, int64_t n, fs_event *out, int6
       event.x = static_cast<uint16_t>(place);
       event.y = static_cast<uint16_t>(place >> 16);
     }
+    // From here on without branches: which events pass is as good as chance.
+    bool keep = true;
     if constexpr (kRefractory != 0) {
       size_t at = y * width + x;
       if constexpr (kRefractory == 2) at = 2 * at + (event.p != 0);
-      const int32_t age = now - passed[at];
-      if ((age < refractory) & (age > -refractory)) {
-        ++counts[FS_FILTER_REFRACTORY];
-        continue;
-      }
-      passed[at] = now;
+      const int32_t then = passed[at], age = now - then;
+      keep = !((age < refractory) & (age > -refractory));
+      passed[at] = keep ? now : then;
+      resting += !keep;
     }
-    bool keep = true;
     if constexpr (kBackground != 0) {
-      int32_t *const corner = seen + y * stride + x;
-      keep = supported<kBackground == 1>(corner, stride, now, background, support);
-      corner[stride + 1] = now;
+      int32_t *const corner = seen + y * stride + x, *const own = corner + stride + 1;
+      const bool near = supported<kBackground == 1>(corner, stride, now, background, support);
+      *own = keep ? now : *own;
+      unsupported += keep & !near;
+      keep &= near;
     }
     out[kept] = event;
     kept += keep;
-    unsupported += !keep;
   }
+  counts[FS_FILTER_REFRACTORY] += resting;
   counts[FS_FILTER_BACKGROUND] += unsupported;
   f.floor = floor, f.base = base;
   return kept;
@@ -151,9 +165,11 @@ int64_t run(fs_filter &f, const fs_event *events, int64_t n, fs_event *out, int6
 
 using Run = int64_t (*)(fs_filter &, const fs_event *, int64_t, fs_event *, int64_t *);
 
-#define FS_ROW(places, refractory) {run<places, refractory, 0>, run<places, refractory, 1>, run<places, refractory, 2>}
-constexpr Run kRuns[2][3][3] = {{FS_ROW(false, 0), FS_ROW(false, 1), FS_ROW(false, 2)},
-                                {FS_ROW(true, 0), FS_ROW(true, 1), FS_ROW(true, 2)}};
+#define FS_ROW(far, places, refractory) \
+  {run<far, places, refractory, 0>, run<far, places, refractory, 1>, run<far, places, refractory, 2>}
+#define FS_ROWS(far, places) {FS_ROW(far, places, 0), FS_ROW(far, places, 1), FS_ROW(far, places, 2)}
+constexpr Run kRuns[2][2][3][3] = {{FS_ROWS(false, false), FS_ROWS(false, true)},
+                                   {FS_ROWS(true, false), FS_ROWS(true, true)}};
 
 }  // namespace
 
@@ -205,5 +221,6 @@ extern "C" int64_t fs_filter_run(fs_filter *filter, const fs_event *events, int6
                                  int64_t counts[FS_FILTER_REASONS]) {
   const int refractory = filter->refractory == 0 ? 0 : filter->by_polarity ? 2 : 1;
   const int background = filter->background == 0 ? 0 : filter->support == 1 ? 1 : 2;
-  return kRuns[!filter->places.empty()][refractory][background](*filter, events, n, out, counts);
+  const size_t size = filter->places.size() + filter->passed.size() + filter->seen.size();
+  return kRuns[size > kNear][!filter->places.empty()][refractory][background](*filter, events, n, out, counts);
 }
