@@ -4,8 +4,8 @@
 
 All filter the same stream in batches of 65,536 events, and take turns; the figure is the fastest of the rounds. Each
 starts anew in each round. dv-processing's takes an EventStore filled beforehand and gives one back; ours takes a NumPy
-array and gives one. Both drop the same events here but for a few at the start, which is checked. Synthetic events lie along
-moving edges with one noise event in five; the real ones are recordings of the shared data, where present.
+array and gives one. Both drop the same events here but for a few at the start, which is checked. Synthetic events lie
+along moving edges with one noise event in five; the real ones are recordings of the shared data, where present.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from datetime import timedelta
 
 import dv_processing as dv
 import numpy as np
-from encode import DATA, store_of, synthetic
 
+from encode import DATA, store_of, synthetic
 from firstspike.filters.definition import Rules
 from firstspike.filters.kernel import Kernel
 from firstspike.filters.places import Layout
@@ -62,7 +62,10 @@ def contestants(batches: list[Events], width: int, height: int) -> Iterator[tupl
     yield "firstspike refractory 1 ms", ours(Rules(refractory_us=1000))
     yield "firstspike region, turned by 90°", ours(Rules(), Layout(region=(8, 8, width - 16, height - 16), rotate=90))
     everything = Rules(refractory_us=1000, by_polarity=True, background_us=PERIOD_US)
-    yield "firstspike, all of these at once", ours(everything, Layout(region=(8, 8, width - 16, height - 16), rotate=90))
+    yield (
+        "firstspike, all of these at once",
+        ours(everything, Layout(region=(8, 8, width - 16, height - 16), rotate=90)),
+    )
 
 
 def measure(title: str, events: Events, width: int, height: int) -> None:
@@ -93,9 +96,18 @@ def recordings() -> Iterator[tuple[str, Events, int, int]]:
 
 
 def main() -> None:
-    for width, height, per_window, windows in ((1280, 720, 200_000, 10), (1280, 720, 20_000, 40), (320, 240, 10_000, 80)):
+    for width, height, per_window, windows in (
+        (1280, 720, 200_000, 10),
+        (1280, 720, 20_000, 40),
+        (320, 240, 10_000, 80),
+    ):
         rate = per_window / 10_000
-        measure(f"{width}×{height}, {rate:g} Mev/s, edges", join(synthetic(width, height, per_window, windows)), width, height)
+        measure(
+            f"{width}×{height}, {rate:g} Mev/s, edges",
+            join(synthetic(width, height, per_window, windows)),
+            width,
+            height,
+        )
     found = list(recordings())
     for title, events, width, height in found:
         measure(title, events, width, height)

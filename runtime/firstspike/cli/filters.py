@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from firstspike.cli.output import Progress, emit, emit_json
+from firstspike.cli.output import Progress, emit, emit_json, say
 from firstspike.cli.replay import geometry
 from firstspike.errors import DataError
 from firstspike.filters.hot_pixels import HotPixels, Learner, Thresholds, write_hot_pixels
 from firstspike.sources.decoding import DecoderProcess
 
 SHOWN = 20
+FEW_S = 1.0
+"""In less time a scene that stands still passes for a defect."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -72,6 +74,8 @@ def run_learn(args: argparse.Namespace) -> int:
     found = learner.found(Thresholds(args.min_hz, args.ratio, args.share))
     if not found.learned_s:
         raise DataError(f"{args.files[0]}: nothing was learned: there is no time between its first and last event")
+    if found.learned_s < FEW_S:
+        say(f"learned over only {found.learned_s:g} s: the scene may pass for hot pixels; ten are better")
     if args.out is not None:
         write_hot_pixels(args.out, found)
     if args.json:

@@ -39,7 +39,7 @@ class Thresholds:
     """When a pixel is hot; the module explains them."""
 
     min_hz: float = 10.0
-    ratio: float = 10.0
+    ratio: float = 5.0
     share: float = 0.5
 
 

@@ -28,7 +28,7 @@ class FilterSection(BaseModel):
         float, Field(ge=0, le=86_400, description="learn hot pixels over so long, if that file is not there")
     ] = 0.0
     hot_min_hz: Annotated[float, Field(gt=0, le=1e9, description="a hot pixel has so many events a second, ...")] = 10.0
-    hot_ratio: Annotated[float, Field(ge=1, le=1e9, description="... so many times its surroundings' ...")] = 10.0
+    hot_ratio: Annotated[float, Field(ge=1, le=1e9, description="... so many times its surroundings' ...")] = 5.0
     hot_share: Annotated[float, Field(ge=0, le=1, description="... and is active in this share of the time")] = 0.5
     undistort: Annotated[str, Field(description="file of the camera's calibration: docs/filters.md")] = ""
     region: Annotated[
