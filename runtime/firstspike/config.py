@@ -17,6 +17,7 @@ from firstspike.bundle import DecideSpec, WindowSpec, find
 from firstspike.config_layers import Layers, Origin
 from firstspike.config_plugins import BackendChoice, PluginSection, backend_choices, explain, source_options
 from firstspike.errors import ConfigError
+from firstspike.filters.section import FilterSection
 from firstspike.schedule import Policy, Settings
 
 
@@ -165,6 +166,7 @@ class Config(Section):
     model: ModelSection
     source: PluginSection
     backend: dict[str, dict[str, Any]] = {}
+    filter: FilterSection = FilterSection()
     window: WindowSection = WindowSection()
     decide: DecideSection = DecideSection()
     schedule: ScheduleSection = ScheduleSection()

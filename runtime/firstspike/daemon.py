@@ -77,6 +77,8 @@ def rooms(
             window=config.window.over(manifest.window),
             max_events=config.window.max_events,
             reset_us=config.window.reset_us,
+            # What a recording teaches is no camera's, and would change the next replay.
+            filters=config.filter.filters(loaded.base, config.window.reset_us, keep=config.source.kind != "recording"),
         )
         decide = config.decide.over(manifest.decide)
         backends: list[Backend] = []

@@ -273,6 +273,12 @@ class Counters(BaseModel):
     provisional_differed: Annotated[int, Field(description="Of those: the window's final label was another.")] = 0
     truncated_bytes: Annotated[int, Field(description="Ends of cut recordings that make up no whole event.")] = 0
     sources_failed: Annotated[int, Field(description="Recordings that ended in an error.")] = 0
+    filtered_out_of_bounds: Annotated[int, Field(description="Outside the sensor, dropped before filtering.")] = 0
+    filtered_hot_pixel: Annotated[int, Field(description="Events that [filter] dropped: of hot pixels.")] = 0
+    filtered_undistorted: Annotated[int, Field(description="Left the image when the lens was undistorted.")] = 0
+    filtered_region: Annotated[int, Field(description="Outside the region of interest.")] = 0
+    filtered_refractory: Annotated[int, Field(description="Within their pixel's refractory period.")] = 0
+    filtered_background: Annotated[int, Field(description="Background activity: no neighbour's support.")] = 0
 
 
 class BackendHealth(BaseModel):

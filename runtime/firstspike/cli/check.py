@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     bundle = open_bundle(loaded.model_path)
     config = loaded.config
     config.window.over(bundle.manifest.window)
+    config.filter.filters(loaded.base, config.window.reset_us, keep=False)
     endpoint = endpoints.resolve(config.publish.endpoint)
     # A back end that cannot run the bundle is a fault of the configuration too, and a source without files.
     for choice in loaded.backends:

@@ -87,6 +87,13 @@ def run(args: argparse.Namespace) -> int:
         raise UnavailableError(f"stopped after {len(evaluation.tallies)} of {len(truths)} recordings: no figures")
     report = evaluation.report({name: str(error) for name, error in made.pipeline.failures})
     report["truncated"] = made.pipeline.truncated
+    counts = made.pipeline.totals.counts
+    report["events"] = counts["events"]
+    report["filtered"] = {
+        name.removeprefix("filtered_"): count
+        for name, count in counts.items()
+        if name.startswith("filtered_") and count
+    }
     emit_json(report) if args.json else _print(report, labels)
     return os.EX_DATAERR if report["failed"] else 0
 
@@ -123,6 +130,9 @@ def _print(report: dict[str, Any], labels: list[str]) -> None:
         emit(f"recordings {report['accuracy']:7.2%} of {report['n']} right, {report['abstained']} abstained")
     if report["window_accuracy"] is not None:
         emit(f"windows    {report['window_accuracy']:7.2%} of {report['windows']} right (those with enough events)")
+    for name, count in report["filtered"].items():
+        share = count / report["events"]
+        emit(f"filtered   {share:7.2%} of {report['events']} events: {name.replace('_', ' ')}")
     if report["first_spike"]:
         _print_first_spike(report["first_spike"])
     for name, count in report["answered_by"].items():
