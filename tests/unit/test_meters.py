@@ -104,6 +104,14 @@ def test_rails_of_an_unknown_board_are_offered_each_and_not_added(tmp_path):
     assert "switched off" in reasons["ina3221:1-0040-3"]
 
 
+def test_rails_of_one_label_are_told_apart_by_their_chips(tmp_path):
+    for number in (0, 1):
+        sysfs.ina3221(tmp_path, f"1-004{number}", number, [("MOTOR", 12000, 100 * (number + 1))], 100_000)
+    found, names, _ = found_in(tmp_path)
+    assert names == ["ina3221:MOTOR@1-0040", "ina3221:MOTOR@1-0041"]
+    assert [watts(meter) for meter in found.meters] == pytest.approx([1.2, 2.4])
+
+
 def test_a_laptop_counts_its_package_once_and_its_battery(tmp_path):
     sysfs.laptop(tmp_path)
     found, names, reasons = found_in(tmp_path)
