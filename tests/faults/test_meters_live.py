@@ -92,6 +92,18 @@ def test_a_counter_that_was_set_back_is_once_unavailable_and_never_falls(package
     assert joules(meter) == pytest.approx(9.0)
 
 
+def test_a_counter_beyond_its_own_range_counts_and_does_not_wrap(package):
+    meter, file = package
+    file.write_text("60293987000000\n")  # as intel/powertelemetry's issue 3 has it, with a range of 262 kJ
+    joules(meter)
+    first = joules(meter)
+    file.write_text("60293988000000\n")
+    assert joules(meter) == pytest.approx(first + 1.0)
+    file.write_text("1000\n")
+    assert "set back" in refused(meter).reason
+    assert joules(meter) == pytest.approx(first + 1.0)
+
+
 def test_a_counter_without_a_range_never_wraps(tmp_path):
     meter, folder = sensor(tmp_path, energy1_input=5_000_000)
     joules(meter)
