@@ -24,6 +24,7 @@ Names = tuple[str, ...]
 """Of meters that are added up."""
 FRESH_NS = 60_000_000_000
 """A window's figure stands for the decisions after it for so long, unless a newer one takes its place."""
+STALE = "the plan's last metered energy window is more than a minute old"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class Accounts:
             latest, why = plan.latest, plan.why
         self._send(closed)
         if latest is not None and now_ns - latest.figure.end_ns > FRESH_NS:
-            latest = None
+            latest, why = None, STALE
         record = of_decision(found, latest, why)
         return Spent(record.dynamic_j, record.u95_j or 0.0, latest is not None, record)
 

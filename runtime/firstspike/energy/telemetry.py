@@ -99,6 +99,8 @@ class Telemetry:
         self._sampler = Sampler(meters, section.sample_hz, 2 * section.window_s + 20)
         self._baselines = {meter.name: Baseline(meter) for meter in meters}
         self._baseline_s = section.baseline_s if meters else 0.0
+        # Without a meter there is no idle power to learn, and nothing to wait for.
+        self._look_s = LOOK_S if meters else section.window_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="energy", daemon=True)
         self._number = 0
@@ -134,7 +136,7 @@ class Telemetry:
             time.sleep(LOOK_S / 2)
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_S):
+        while not self._stopping.wait(self._look_s):
             self._learn()
             while self._due():
                 self._close()
