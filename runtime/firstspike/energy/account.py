@@ -98,6 +98,12 @@ class Accounts:
         """Windows that are with the plans; at first the start of the plans themselves."""
         self._ended_ns = self.began_ns
 
+    def start(self) -> None:
+        """Let the first window begin now: the meters are being read."""
+        with self._lock:
+            self.began_ns = self._clock.now_ns()
+            self._work.clear()
+
     @property
     def sums(self) -> list[Names]:
         """The sums of meters that are asked for."""

@@ -108,6 +108,7 @@ class Telemetry:
     def __enter__(self) -> Telemetry:
         if not self._virtual:
             self._sampler.__enter__()
+            self.accounts.start()
             self._thread.start()
         return self
 
