@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
 """Between looks whether the daemon is idle, or a window over."""
+FIRST_S = 0.2
+"""That the first readings are waited for."""
 LATEST_S = 5.0
 """After a window's end that its readings are waited for: a sensor may be slow."""
 SPARE_NS = 2_000_000_000
@@ -108,6 +110,9 @@ class Telemetry:
     def __enter__(self) -> Telemetry:
         if not self._virtual:
             self._sampler.__enter__()
+            until = time.monotonic() + FIRST_S
+            while time.monotonic() < until and not all(track.last_ns() for track in self._sampler.tracks.values()):
+                time.sleep(0.001)
             self.accounts.start()
             self._thread.start()
         return self
