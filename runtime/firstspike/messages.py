@@ -333,7 +333,7 @@ class ClassificationEnergy(BaseModel):
     front_j: Annotated[float | None, Field(description="Of dynamic_j, a hybrid's front.")] = None
     back_j: Annotated[float | None, Field(description="Its back.")] = None
     parts_method: EnergyMethod | None = None
-    edp_js: Annotated[float | None, Field(description="dynamic_j times the mean latency, J s.")] = None
+    edp_js: Annotated[float | None, Field(description="dynamic_j times the mean latency, J s; null: modelled.")] = None
     total_edp_js: Annotated[float | None, Field(description="total_j times the mean latency, J s.")] = None
 
 

@@ -13,6 +13,8 @@ import traceback
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support import sysfs
 
 from firstspike.energy import Reading, Unavailable, meters
@@ -59,6 +61,24 @@ def test_a_counter_wraps_around_and_goes_on(package):
         assert joules(meter) == pytest.approx(expected, abs=1e-6)
 
 
+@given(st.lists(st.integers(0, 999), max_size=50), st.integers(0, 999))
+def test_however_often_a_counter_wraps_its_sum_is_right(steps, start):
+    class Register:
+        value = start
+        path = Path("energy_uj")
+
+        def read(self):
+            return self.value % 1000
+
+    register = Register()
+    counter, total, now_ns = _files.Counted(register, 1.0, 1000), 0, 0
+    assert counter.read(now_ns) == 0
+    for step in steps:
+        register.value += step
+        total, now_ns = total + step, now_ns + 10**9
+        assert counter.read(now_ns) == total
+
+
 def test_a_counter_that_was_set_back_is_once_unavailable_and_never_falls(package):
     meter, file = package
     file.write_text(f"{RANGE // 2}\n")
@@ -72,6 +92,18 @@ def test_a_counter_that_was_set_back_is_once_unavailable_and_never_falls(package
     assert joules(meter) == pytest.approx(9.0)
 
 
+def test_a_counter_beyond_its_own_range_counts_and_does_not_wrap(package):
+    meter, file = package
+    file.write_text("60293987000000\n")  # as intel/powertelemetry's issue 3 has it, with a range of 262 kJ
+    joules(meter)
+    first = joules(meter)
+    file.write_text("60293988000000\n")
+    assert joules(meter) == pytest.approx(first + 1.0)
+    file.write_text("1000\n")
+    assert "set back" in refused(meter).reason
+    assert joules(meter) == pytest.approx(first + 1.0)
+
+
 def test_a_counter_without_a_range_never_wraps(tmp_path):
     meter, folder = sensor(tmp_path, energy1_input=5_000_000)
     joules(meter)
@@ -81,14 +113,14 @@ def test_a_counter_without_a_range_never_wraps(tmp_path):
 
 def test_of_a_sum_of_counters_one_that_fails_makes_it_unavailable_and_none_wraps_unseen(tmp_path):
     sysfs.server(tmp_path)
-    found = meters.find(tmp_path)
+    total = meters.find(tmp_path).total()
     first, second = (tmp_path / f"sys/class/powercap/intel-rapl:{socket}/energy_uj" for socket in (0, 1))
-    assert joules(found.total()) == 0.0
+    assert joules(total) == 0.0
     first.write_text("broken\n")
     second.write_text("11000000\n")
-    assert "no number" in refused(found.total()).reason
+    assert "no number" in refused(total).reason
     first.write_text("6000000\n")
-    assert joules(found.total()) == pytest.approx(2.0)
+    assert joules(total) == pytest.approx(2.0)
 
 
 def test_an_io_error_is_a_reason_and_no_zero(tmp_path):

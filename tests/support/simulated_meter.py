@@ -15,27 +15,29 @@ class SimulatedMeter:
     """Shows `power` (W at each ms) as a sensor would.
 
     Args:
-        power: true W, one a `STEP_S`.
+        power: true W, one a `step`.
         hz: new values a second.
         noise: W, standard deviation of a value.
         resolution: W, or J of a counter.
         gain: what the sensor makes of 1 W; its data sheet allows 1 ± `u95_fraction`.
         delay: periods that a value comes late, beside the mean over one.
+        step: seconds between two values of `power`.
         averages: shows the mean over its period; else the moment's power.
     """
 
     def __init__(
         self, power, *, kind="power", hz=20.0, noise=0.0, resolution=0.0, gain=1.0, u95_fraction=0.01, delay=0.0,
         averages=True, seed=0, name="sim:0",
+        step=STEP_S,
     ):  # fmt: skip
         self.name, self.what, self.scope, self.kind = name, "a simulated load", "board", kind
         self.resolution, self.u95_fraction = resolution, u95_fraction
         rng = np.random.default_rng(seed)
         self.period = 1 / hz
-        before = round(1 / STEP_S)  # as at the start: the first values are of a time before it
+        before = round(1 / step)  # as at the start: the first values are of a time before it
         padded = np.concatenate([np.full(before, power[0]), power])
-        joules = np.concatenate([[0], np.cumsum(padded)]) * STEP_S
-        at = (np.arange(len(joules)) - before) * STEP_S
+        joules = np.concatenate([[0], np.cumsum(padded)]) * step
+        at = (np.arange(len(joules)) - before) * step
         self.updates = np.arange(rng.random() * self.period, at[-1], self.period)
         behind = self.updates - delay * self.period
         if kind == "counter":
@@ -44,7 +46,7 @@ class SimulatedMeter:
             mean = np.interp(behind, at, joules) - np.interp(behind - self.period, at, joules)
             self.values = mean / self.period * gain
         else:
-            self.values = power[np.clip((behind / STEP_S).astype(int), 0, len(power) - 1)] * gain
+            self.values = power[np.clip((behind / step).astype(int), 0, len(power) - 1)] * gain
         self.values = self.values + rng.normal(0, noise, len(self.values)) * (kind == "power")
         if resolution:
             rounded = np.floor if kind == "counter" else np.round

@@ -3,8 +3,9 @@
 Followed, for paths, labels and values: Jetson Nano, L4T 32.7: NVIDIA's developer guide 32.7, jetson_stats' issue 131;
 Orin Nano, L4T 36: developer guide r36.3 and mainline tegra234-p3767.dtsi; AGX Orin: tegra234-p3701.dtsi, jetson_stats'
 issue 428 ("sum of shunt voltages" in in7) and public readings with VDDQ at 4.97 V; AGX Xavier and TX2: energymon's
-JetsonPowerRails.md; x86: powercap's issues 3 and intel/thermal_daemon's issue 45 (262143999938 µJ), codecarbon's pull
-request 950 (psys and the mmio twin). Links are relative, as in sysfs.
+JetsonPowerRails.md; x86: a machine's zones and names as posted to the linux-pm list (core, uncore, package-0, psys, and
+package-0 again by mmio: the laptop), powercap's issue 3 and intel/thermal_daemon's issue 45 (dram, 262143999938 µJ),
+intel/powertelemetry's issue 3 (a counter beyond its own range). Links are relative, as in sysfs.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def test_a_program_gets_the_same_as_json(meters, tmp_path):
     (tmp_path / "sys/class/power_supply/BAT0/status").write_text("Charging\n")
     found = json.loads(meters("--json", "--root", tmp_path)[1])
     assert found["schema"] == "firstspike.meters/1"
-    assert found["total"] == "power_supply:BAT0"
+    assert found["total"] == "rapl:package-0"  # the battery says nothing now
     battery, package = found["meters"]
     assert battery["watts"] is None
     assert "the battery is charging" in battery["reason"]

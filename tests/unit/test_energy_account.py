@@ -105,7 +105,9 @@ def test_a_figure_that_is_old_gives_way_to_the_model():
     clock.now = S + FRESH_NS
     assert book.answered("a", SPIKES, ANSWER, 1).measured
     clock.now += 1
-    assert not book.answered("a", SPIKES, ANSWER, 1).measured
+    spent = book.answered("a", SPIKES, ANSWER, 1)
+    assert (spent.measured, spent.record.method) == (False, "modelled")
+    assert spent.record.reason == "the plan's last metered energy window is more than a minute old"
 
 
 def test_a_window_without_a_figure_says_why_and_is_counted():

@@ -83,6 +83,27 @@ def test_a_known_energy_is_recovered_within_the_stated_uncertainty(sensor):
     assert median < 0.25
 
 
+@pytest.mark.parametrize("averages", [True, False], ids=["the mean", "the moment"])
+def test_a_10_hz_sensor_under_a_1_khz_load(averages):
+    step, within = 0.00025, 0
+    for seed in range(40):
+        power = np.full(round(12 / step), 4.0)
+        begin, end = round(4 / step), round(11 / step)
+        power[begin:end:4] += 6.0  # a quarter of each ms: 1.5 W in the mean
+        sensor = {"hz": 10.0, "noise": 0.02, "averages": averages, "seed": seed, "step": step}
+        meter = SimulatedMeter(power, **sensor)
+        # A sensor whose rate is a whole fraction of the load's would see the same moment each time.
+        meter.updates = meter.updates + np.random.default_rng(seed).normal(0, 0.002, len(meter.updates))
+        if not averages:
+            meter.values = power[(meter.updates / step).astype(int)] + meter.values - meter.values.round()
+        samples, baseline = polled(meter, 0, 12, seed=seed).since(0), Baseline(meter)
+        baseline.feed(samples, 0, 4 * S)
+        figure = energy(meter, samples, 5 * S, 10 * S, *baseline.idle())
+        within += abs(figure.dynamic_j - 7.5) <= figure.u95_j
+        assert figure.effective_hz == pytest.approx(10, rel=0.05)
+    assert within >= 37
+
+
 def flat(watts=5.0, seconds=6.0, **options):
     options = {"noise": 0.02, "hz": 10.0} | options
     return SimulatedMeter(np.full(round(seconds / STEP_S), watts), **options)

@@ -138,13 +138,13 @@ def test_energy_windows_of_a_live_sensor(tmp_path, board):
     bundle = open_bundle(MODELS / "nmnist")
     spikes = Spikes(16, np.zeros((2, 34, 34), np.uint8), 100)
     answer = Inference("emulator", np.zeros(10, np.int32), None)
-    section = EnergySection(root=str(tmp_path), window_s=0.5, baseline_s=2.0)
+    section = EnergySection(root=str(tmp_path), window_s=0.5, baseline_s=1.0)
     with ExitStack() as stack, Ticking(board / "power1_input", 50, 4.0) as sensor:
         telemetry = make(section, tmp_path, [CHOICE], bundle, SystemClock(), "e", out.append, stack)
         with telemetry:
             telemetry.begin(lambda: False, rest=True)
             sensor.watts = 6.0  # nobody is faster than the load
-            end = time.monotonic() + 2.5
+            end = time.monotonic() + 1.8
             while time.monotonic() < end:
                 telemetry.accounts.begin()
                 telemetry.accounts.answered("emulator", spikes, answer, 1_000_000)
@@ -182,7 +182,7 @@ def test_a_counter_gives_differences(tmp_path):
             telemetry = make(section, tmp_path, [CHOICE], bundle, SystemClock(), "e", out.append, stack)
             with telemetry:
                 telemetry.begin(lambda: False, rest=False)
-                time.sleep(2.2)
+                time.sleep(1.7)
     finally:
         stop.set()
         thread.join()
@@ -196,7 +196,7 @@ def configured(root, more=None):
     values = {
         ("model", "path"): str(MODELS / "nmnist"), ("source", "kind"): "simulated",
         ("source", "simulated", "loop"): True, ("source", "simulated", "pause_ms"): 0,
-        ("energy", "root"): str(root), ("energy", "window_s"): 0.5,
+        ("energy", "root"): str(root), ("energy", "window_s"): 0.5, ("energy", "baseline_s"): 0.5,
     } | (more or {})  # fmt: skip
     for key, value in values.items():
         layers.put(key, value, "test")
@@ -213,7 +213,7 @@ def running(loaded, stopping):
 def test_the_daemon_says_of_each_decision_what_it_cost_by_the_meter_when_it_has_one(tmp_path, board):
     stopping = threading.Event()
     with Ticking(board / "power1_input", 50, 4.0), running(configured(tmp_path), stopping) as (made, decisions, out):
-        timer = threading.Timer(6.0, stopping.set)
+        timer = threading.Timer(4.0, stopping.set)
         timer.start()
         made.run()
         timer.join()
@@ -231,7 +231,7 @@ def test_the_daemon_says_of_each_decision_what_it_cost_by_the_meter_when_it_has_
 def test_the_daemon_without_any_sensor_models_and_says_why(tmp_path):
     stopping = threading.Event()
     with running(configured(tmp_path), stopping) as (made, decisions, out):
-        timer = threading.Timer(1.5, stopping.set)
+        timer = threading.Timer(1.2, stopping.set)
         timer.start()
         made.run()
         timer.join()

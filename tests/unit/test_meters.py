@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from tests.support import sysfs
 
-from firstspike.energy import Reading, Unavailable, meters
+from firstspike.energy import Reading, Unavailable, meters, sensors
+from firstspike.energy.sensors import _template as template
 
 
 def found_in(root, *prefixes):
@@ -99,6 +102,14 @@ def test_rails_of_an_unknown_board_are_offered_each_and_not_added(tmp_path):
     assert names == ["ina3221:MOTOR", "ina3221:LIGHTS"]
     assert {meter.scope for meter in found.meters} == {"rail"}
     assert "switched off" in reasons["ina3221:1-0040-3"]
+
+
+def test_rails_of_one_label_are_told_apart_by_their_chips(tmp_path):
+    for number in (0, 1):
+        sysfs.ina3221(tmp_path, f"1-004{number}", number, [("MOTOR", 12000, 100 * (number + 1))], 100_000)
+    found, names, _ = found_in(tmp_path)
+    assert names == ["ina3221:MOTOR@1-0040", "ina3221:MOTOR@1-0041"]
+    assert [watts(meter) for meter in found.meters] == pytest.approx([1.2, 2.4])
 
 
 def test_a_laptop_counts_its_package_once_and_its_battery(tmp_path):
@@ -200,6 +211,20 @@ def test_a_usb_supply_measures_while_something_is_plugged_in(tmp_path):
     assert meter.scope == "board"
     (charger / "online").write_text("0\n")
     assert "nothing is plugged in" in meter.read().reason
+
+
+def test_a_copy_of_the_template_is_a_kind(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(Path(template.__file__).read_text().replace('"template"', '"mine"'))
+    monkeypatch.setattr(sensors, "__path__", [*sensors.__path__, str(tmp_path)])
+    assert "mine" in meters.kinds()
+    said = next(one for one in meters.find(tmp_path).left_out if one.kind == "mine")
+    assert (said.reason, said.fix) == ("why there is none", "what the user can do")
+    sysfs.put(tmp_path, "sys/class/template/one", microwatts=1_500_000)
+    try:
+        assert watts(meters.find(tmp_path).named("mine:one")) == pytest.approx(1.5)
+    finally:
+        sys.modules.pop("firstspike.energy.sensors.mine", None)
+        sensors.__dict__.pop("mine", None)
 
 
 def test_a_kind_whose_file_fails_takes_no_other_along(tmp_path, monkeypatch):

@@ -48,7 +48,8 @@ EPILOG = """\
 exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,
 70 a fault of firstspike, 74 output failed, 78 wrong configuration or bundle, 130 interrupted
 documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md,
-docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/filters.md, docs/workers.md (accelerators)"""
+docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/filters.md, docs/workers.md (accelerators),
+docs/meters.md and docs/energy.md"""
 
 
 class _Parser(argparse.ArgumentParser):

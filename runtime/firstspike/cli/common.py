@@ -124,8 +124,8 @@ def joules(value: float, u95: float | None) -> str:
     return f"{value / scale:.3g} ± {u95 / scale:.2g} {prefix}J"
 
 
-def describe_energy(energy: Energy) -> str:
-    """An energy window as a line for a person."""
+def describe_energy(energy: Energy, *, why: bool = True) -> str:
+    """An energy window as a line for a person; `why`: with what is missing in it."""
     line = f"energy of {energy.name}: {energy.method}"
     line += f", {energy.meter} ({energy.scope})" if energy.meter and energy.total_j is not None else ""
     if energy.total_j is not None:
@@ -134,7 +134,7 @@ def describe_energy(energy: Energy) -> str:
     each = energy.classification
     if each is not None and each.dynamic_j is not None:
         line += f", {joules(each.dynamic_j, each.u95_j)} a classification ({energy.inferences})"
-    return f"{line}: {energy.reason}" if energy.reason else line
+    return f"{line}: {energy.reason}" if energy.reason and why else line
 
 
 def describe_provisional(provisional: Provisional) -> str:

@@ -88,7 +88,7 @@ def _show_energy(energy: Energy, told: dict[str, str]) -> None:
     subject = f"energy of {energy.name}"
     why = energy.reason or ""
     if (energy.subject == "backend" and energy.total_j is not None and energy.inferences) or told.get(subject) != why:
-        say(describe_energy(energy))
+        say(describe_energy(energy, why=told.get(subject) != why))
     told[subject] = why
 
 

@@ -24,6 +24,7 @@ Names = tuple[str, ...]
 """Of meters that are added up."""
 FRESH_NS = 60_000_000_000
 """A window's figure stands for the decisions after it for so long, unless a newer one takes its place."""
+STALE = "the plan's last metered energy window is more than a minute old"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,12 @@ class Accounts:
         """Windows that are with the plans; at first the start of the plans themselves."""
         self._ended_ns = self.began_ns
 
+    def start(self) -> None:
+        """Let the first window begin now: the meters are being read."""
+        with self._lock:
+            self.began_ns = self._clock.now_ns()
+            self._work.clear()
+
     @property
     def sums(self) -> list[Names]:
         """The sums of meters that are asked for."""
@@ -138,7 +145,7 @@ class Accounts:
             latest, why = plan.latest, plan.why
         self._send(closed)
         if latest is not None and now_ns - latest.figure.end_ns > FRESH_NS:
-            latest = None
+            latest, why = None, STALE
         record = of_decision(found, latest, why)
         return Spent(record.dynamic_j, record.u95_j or 0.0, latest is not None, record)
 

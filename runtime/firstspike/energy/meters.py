@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from firstspike.energy import Meter, sensors
+from firstspike.energy import Meter, Reading, sensors
 from firstspike.energy.sensors import LeftOut, Offer
 
 BY_SCOPE = ("board", "battery", "package", "chip", "rail")
@@ -25,8 +25,12 @@ class Found:
     left_out: tuple[LeftOut, ...]
 
     def total(self) -> Meter | None:
-        """The meter that is nearest to what the whole machine draws; None: there is none."""
-        return self.meters[0] if self.meters else None
+        """The meter that is nearest to what the whole machine draws; None: there is none.
+
+        One that answers now is preferred: a laptop on its charger has a battery that says nothing.
+        """
+        answering = (meter for meter in self.meters if isinstance(meter.read(), Reading))
+        return next(answering, self.meters[0] if self.meters else None)
 
     def named(self, name: str) -> Meter | None:
         """The meter of that name, also one that is part of another and so not among `meters`."""

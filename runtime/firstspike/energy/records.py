@@ -88,10 +88,13 @@ def metered(work: Work, whole: Figure, shares: Sequence[Share], *, alone: bool) 
 
 
 def modelled(work: Work) -> ClassificationEnergy | None:
-    """A classification by the operation model; None: it does not know the network."""
+    """A classification by the operation model; None: it does not know the network.
+
+    Its energy is that of other hardware: times this one's latency it would mean nothing.
+    """
     each = work.each_j
     return None if each is None else ClassificationEnergy(
-        **_product(each, None, work.latency_s), u95_j=None, **work.parts()
+        **_product(each, None, None), u95_j=None, **work.parts()
     )  # fmt: skip
 
 

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
 """Between looks whether the daemon is idle, or a window over."""
+FIRST_S = 0.2
+"""That the first readings are waited for."""
 LATEST_S = 5.0
 """After a window's end that its readings are waited for: a sensor may be slow."""
 SPARE_NS = 2_000_000_000
@@ -99,6 +101,8 @@ class Telemetry:
         self._sampler = Sampler(meters, section.sample_hz, 2 * section.window_s + 20)
         self._baselines = {meter.name: Baseline(meter) for meter in meters}
         self._baseline_s = section.baseline_s if meters else 0.0
+        # Without a meter there is no idle power to learn, and nothing to wait for.
+        self._look_s = LOOK_S if meters else section.window_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="energy", daemon=True)
         self._number = 0
@@ -106,6 +110,10 @@ class Telemetry:
     def __enter__(self) -> Telemetry:
         if not self._virtual:
             self._sampler.__enter__()
+            until = time.monotonic() + FIRST_S
+            while time.monotonic() < until and not all(track.last_ns() for track in self._sampler.tracks.values()):
+                time.sleep(0.001)
+            self.accounts.start()
             self._thread.start()
         return self
 
@@ -134,7 +142,7 @@ class Telemetry:
             time.sleep(LOOK_S / 2)
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_S):
+        while not self._stopping.wait(self._look_s):
             self._learn()
             while self._due():
                 self._close()

@@ -53,8 +53,8 @@ def forbidden(path: Path, permission: str = "") -> Unavailable | None:
     return refused(path, PermissionError(errno.EACCES, ""), permission)
 
 
-class Number:
-    """A file that holds a whole number.
+class _File:
+    """A file that is read again and again.
 
     Args:
         path: which.
@@ -70,22 +70,18 @@ class Number:
         self._refused: Unavailable | None = None
         self._until_ns = 0
 
-    def read(self) -> int | Unavailable:
-        """The number now."""
+    def raw(self) -> bytes | Unavailable:
+        """What it holds now, its first 64 bytes."""
         if self._fd < 0:
             unavailable = self._open()
             if unavailable is not None:
                 return unavailable
         try:
-            raw = os.pread(self._fd, 64, 0)
+            return os.pread(self._fd, 64, 0)
         except OSError as error:
             if error.errno in _GONE:
                 self.close()  # the same path may be another sensor's when it comes back
             return refused(self.path, error, self.permission)
-        try:
-            return int(raw)
-        except ValueError:
-            return Unavailable(f"{self.path}: holds {raw[:40]!r}, which is no number", "see its driver's documentation")
 
     def _open(self) -> Unavailable | None:
         now = time.monotonic_ns()
@@ -104,6 +100,33 @@ class Number:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class Number(_File):
+    """A file that holds a whole number."""
+
+    __slots__ = ()
+
+    def read(self) -> int | Unavailable:
+        """The number now."""
+        raw = self.raw()
+        if isinstance(raw, Unavailable):
+            return raw
+        try:
+            return int(raw)
+        except ValueError:
+            return Unavailable(f"{self.path}: holds {raw[:40]!r}, which is no number", "see its driver's documentation")
+
+
+class Word(_File):
+    """A file that holds a word."""
+
+    __slots__ = ()
+
+    def read(self) -> str:
+        """The word now; empty if it cannot be read."""
+        raw = self.raw()
+        return "" if isinstance(raw, Unavailable) else raw.decode("utf-8", "replace").strip("\0 \t\r\n")
 
 
 class Product:

@@ -25,7 +25,7 @@ not published: not known. A read goes over I²C: some 0.5 ms a value (two values
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from firstspike.energy import Meter
@@ -55,6 +55,8 @@ class Rail:
     """One channel that is connected."""
 
     label: str
+    device: str
+    """Bus and address of the chip."""
     product: Product
     resolution: float
 
@@ -70,6 +72,8 @@ def find(root: Path) -> Offer:
     if not rails:
         reason = "no INA3221 was found below sys/bus/i2c: it is on Jetson boards (not on the Nano 2 GB)"
         return Offer((), (*left_out, LeftOut(KIND, "", reason)))
+    labels = [rail.label for rail in rails]
+    rails = [replace(one, label=f"{one.label}@{one.device}") if labels.count(one.label) > 1 else one for one in rails]
     rails = [rail for rail in rails if not _refusing(rail, left_out)]
     total, parts = _total(rails)
     if total is None:
@@ -126,7 +130,7 @@ def _iio(root: Path, left_out: list[LeftOut]) -> Iterable[Rail]:
             if (folder / f"rail_name_{channel}").exists() and power.exists():
                 label = text(folder / f"rail_name_{channel}")
                 if _connected(label, power, left_out):
-                    yield Rail(label, Product([Number(power)], 1e-3), 0.0)
+                    yield Rail(label, folder.resolve().parent.name, Product([Number(power)], 1e-3), 0.0)
 
 
 def _hwmon(root: Path, left_out: list[LeftOut]) -> Iterable[Rail]:
@@ -135,18 +139,19 @@ def _hwmon(root: Path, left_out: list[LeftOut]) -> Iterable[Rail]:
     for folder in _distinct([*drivers, *sorted(root.glob("sys/class/hwmon/hwmon*"))]):
         if text(folder / "name") != KIND:
             continue
+        device = (folder / "device").resolve().name
         for channel in range(1, 4):
             volts, amperes = folder / f"in{channel}_input", folder / f"curr{channel}_input"
             if not (volts.exists() and amperes.exists()):
                 continue
-            label = text(folder / f"in{channel}_label") or f"{(folder / 'device').resolve().name}-{channel}"
+            label = text(folder / f"in{channel}_label") or f"{device}-{channel}"
             if text(folder / f"in{channel}_enable") == "0":
                 left_out.append(LeftOut(KIND, f"{KIND}:{label}", f"{volts.parent}: channel {channel} is switched off"))
             elif _connected(label, volts, left_out):
                 product = Product([Number(volts), Number(amperes)], 1e-6)
-                yield Rail(label, product, _step(folder, channel, volts))
+                yield Rail(label, device, product, _step(folder, channel, volts))
         if (folder / "in7_input").exists():
-            name = f"{KIND}:in7@{(folder / 'device').resolve().name}"
+            name = f"{KIND}:in7@{device}"
             left_out.append(LeftOut(KIND, name, "in7 is the sum of the shunts' voltages: no rail"))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from firstspike.energy import Kind, Reading, Scope, Unavailable
 from firstspike.energy.sensors import LeftOut, Offer
-from firstspike.energy.sensors._files import Number, PowerMeter, Product, forbidden, text
+from firstspike.energy.sensors._files import Number, PowerMeter, Product, Word, forbidden, text
 
 KIND = "power_supply"
 NEGOTIATED = ("ucsi-source-psy", "tcpm-source-psy")
@@ -33,19 +33,20 @@ class SupplyMeter:
         self.scope: Scope = "battery" if battery else "board"
         self.what = "what the machine draws from the battery" if battery else "what comes in by this supply"
         self._folder, self._battery = folder, battery
+        self._status = Word(folder / ("status" if battery else "online"))
         self._power = PowerMeter(self.name, self.what, self.scope, products)
 
     def read(self) -> Reading | Unavailable:
         """See `Meter`."""
         if self._battery:
-            status = text(self._folder / "status")
+            status = self._status.read()
             if status != "Discharging":
                 said = status.lower() or "not saying what it does"
                 fix = "unplug the charger to measure what the machine draws"
                 return Unavailable(
                     f"{self._folder}: the battery is {said}: what flows is not what the machine draws", fix
                 )
-        elif text(self._folder / "online") == "0":
+        elif self._status.read() == "0":
             return Unavailable(f"{self._folder}: nothing is plugged in")
         found = self._power.read()
         if isinstance(found, Unavailable):
@@ -57,6 +58,7 @@ class SupplyMeter:
     def close(self) -> None:
         """See `Meter`."""
         self._power.close()
+        self._status.close()
 
 
 def find(root: Path) -> Offer:
