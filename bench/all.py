@@ -9,7 +9,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PARTS = (
-    "encode.py", "recording.py", "emulator.py", "latency.py", "link.py", "failover.py", "sources.py", "filters.py", "energy.py",
+    "encode.py", "recording.py", "emulator.py", "latency.py", "link.py", "failover.py", "sources.py", "filters.py",
+    "energy.py",
 )  # fmt: skip
 
 
