@@ -99,7 +99,7 @@ class Pipeline:
                 log.info("%s: %s", segment.name, note)
             self._pacer.restart()
             info, filters = stream.info, settings.filters
-            passing = filters.segment(info.width, info.height) if filters else None
+            passing = filters.segment(info.width, info.height, info.sensor) if filters else None
             size = (passing.width, passing.height) if passing else (info.width, info.height)
             encoder = encoder_for(self._input_spec, *size)
             try:

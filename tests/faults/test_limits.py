@@ -156,13 +156,21 @@ def test_a_daemon_goes_on_with_a_full_disk(tmp_path, full):
 
 
 def test_a_crash_loop_of_a_worker_leaves_a_degraded_daemon_that_answers(tmp_path):
-    with running(tmp_path, backend__null__fault="exit", backend__null__after="2", backend__null__rest_s="30") as (
-        child, watch,
-    ):  # fmt: skip
+    settings = {"backend__null__fault": "exit", "backend__null__after": "2", "backend__null__rest_s": "30"}
+    with running(tmp_path, **settings) as (child, watch):
 
         def resting(watch):
             return any((h.backends[0].state, h.backends[0].restarts) == ("backing-off", 5) for h in watch.health)
 
         watch.until(resting, 60)
+        start = len(watch.decisions)
+        watch.until_answered_by("emulator", 50)
+        since, last = watch.decisions[start:], watch.health[-1]
+        answered = sum(decision.backend == "emulator" for decision in since)
+        figure(
+            "crash loop of a worker",
+            f"{last.backends[0].restarts} restarts, then {last.backends[0].state}, daemon {last.state}; the emulator "
+            f"answered {answered} of {len(since)} windows since",
+        )
         assert (last.state, last.backends[0].restarts) == ("degraded", 5)
         assert child.poll() is None

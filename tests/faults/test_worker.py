@@ -58,11 +58,11 @@ def rounds_of(fault, rounds, cause):
         until(lambda: len(supervisor._ended) == 0)
         after = holdings()
         assert supervisor.condition.restarts == rounds == failures
-    grown = {name: after[name] - before[name] for name in after}
+    grown = ", ".join(f"{name} {after[name] - before[name]:+d}" for name in after if name != "children")
     figure(
         f"worker: {fault}, {rounds} times in mid-inference",
         f"{failures} windows of {2 * rounds} failed, and say why; ready again after {statistics.median(took):.2f} s "
-        f"(p50), {max(took):.2f} s (most); grown by {grown}",
+        f"(p50), {max(took):.2f} s (most); {grown}",
     )
     assert after["descriptors"] <= before["descriptors"]
     assert after["threads"] <= before["threads"]

@@ -147,6 +147,32 @@ def test_hot_pixels_are_learned_over_a_while_applied_from_then_on_and_kept(tmp_p
     assert dropped(pipeline) == {"filtered_hot_pixel": pytest.approx(n, abs=8)}
 
 
+class Store:
+    def __init__(self):
+        self.kept = {}
+
+    def hot_pixels(self, sensor):
+        return self.kept.get(sensor, [])
+
+    def learned(self, sensor, pixels):
+        self.kept[sensor] = pixels
+
+
+def test_what_was_learned_is_kept_by_sensor_and_not_learned_again():
+    store, rows = Store(), sorted(noisy(0))
+    streams = [stream_of(rows), stream_of(rows, size=(5, 4)), stream_of(rows)]
+    pipeline, _ = drive(Filters(Rules(), Layout(), learn_us=100_000, store=store), *streams)
+    assert store.kept == {"sensor 4×4": [(2, 1)], "sensor 5×4": [(2, 1)]}
+    assert not pipeline.failures
+    n = sum(row[1:3] == (2, 1) for row in rows)
+    assert n < dropped(pipeline)["filtered_hot_pixel"] < 3 * n  # the third from its first event on
+    again, _ = drive(Filters(Rules(), Layout(), learn_us=100_000, store=store), stream_of(rows))
+    assert dropped(again) == {"filtered_hot_pixel": n}
+    store.kept["sensor 4×4"] = [(99, 99), (2, 1)]  # of another sensor that was called the same: no harm
+    again, _ = drive(Filters(Rules(), Layout(), learn_us=100_000, store=store), stream_of(rows))
+    assert dropped(again) == {"filtered_hot_pixel": n}
+
+
 def test_a_list_that_cannot_be_kept_is_a_warning(tmp_path, caplog):
     filters = Filters(Rules(), Layout(), learn_us=100_000, learn_to=tmp_path / "none" / "hot.toml")
     pipeline, _ = drive(filters, stream_of(sorted(noisy(0))))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from firstspike.errors import OutputError
-from firstspike.filters.definition import REASONS, Rules
+from firstspike.filters.definition import REASONS, Rules, check_sensor
 from firstspike.filters.hot_pixels import HotPixels, Learner, Thresholds, write_hot_pixels
 from firstspike.filters.kernel import Kernel
 from firstspike.filters.places import Layout
@@ -16,16 +17,27 @@ from firstspike.types import Events, join
 log = logging.getLogger(__name__)
 
 
+class Store(Protocol):
+    """Keeps hot pixels over restarts, by the sensor's name: (x, y) each."""
+
+    def hot_pixels(self, sensor: str) -> list[tuple[int, int]]:
+        """What was learned of it; nothing, if that is unknown."""
+
+    def learned(self, sensor: str, pixels: list[tuple[int, int]]) -> None:
+        """Keep this."""
+
+
 @dataclass(slots=True)
 class Filters:
     """What a run filters; its segments share the hot pixels.
 
     Args:
         rules, layout: what is dropped, and where the rest goes.
-        hot: the hot pixels, as far as they are known.
-        learn_us: while they are not: learn them over so long, of the sensor's time, at the start of the run.
-        learn_to: where to keep what was learned; None: nowhere.
+        hot: the hot pixels as the user lists them; every segment must be of that sensor.
+        learn_us: without such a list: learn them over so long, of the sensor's time, at the start of the run.
+        learn_to: a file for what was learned; None: none.
         thresholds: what a hot pixel is.
+        store: where what was learned is looked up and kept besides; None: nowhere.
     """
 
     rules: Rules
@@ -34,32 +46,46 @@ class Filters:
     learn_us: int = 0
     learn_to: Path | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
-    _learner: Learner | None = None
+    store: Store | None = None
+    _known: dict[str, HotPixels] = field(default_factory=dict)
+    """Learned, by sensor."""
+    _learning: tuple[str, Learner] | None = None
 
-    def segment(self, width: int, height: int) -> SegmentFilter:
-        """For a segment of a sensor of this size.
+    def segment(self, width: int, height: int, sensor: str | None = None) -> SegmentFilter:
+        """For a segment of a sensor of this size, and perhaps name.
 
         Raises:
             ConfigError: region, hot pixels or calibration do not fit it.
             DataError: it is too large.
         """
-        return SegmentFilter(self, width, height)
+        check_sensor(width, height, None)
+        return SegmentFilter(self, width, height, f"{sensor or 'sensor'} {width}×{height}")
 
-    def learner(self, width: int, height: int) -> Learner | None:
-        """Goes on where the last segment of the same sensor stopped; None: nothing is to be learned."""
-        if not self.learn_us:
-            return None
-        if self._learner is None or self._learner.size != (width, height):
-            self._learner = Learner(width, height, self.rules.back_us)
-        self._learner.end()
-        return self._learner
+    def hot_pixels(self, width: int, height: int, sensor: str) -> HotPixels | None:
+        """Those that are listed, or known of the sensor; None: they are to be learned, or nobody asked for them."""
+        if self.hot is not None or not self.learn_us:
+            return self.hot
+        if sensor not in self._known and self.store is not None:
+            kept = [(x, y) for x, y in self.store.hot_pixels(sensor) if 0 <= x < width and 0 <= y < height]
+            if kept:
+                self._known[sensor] = HotPixels(width, height, 0.0, tuple(kept))
+        return self._known.get(sensor)
 
-    def learned(self, hot: HotPixels) -> None:
+    def learner(self, width: int, height: int, sensor: str) -> Learner:
+        """Goes on where the last segment of the same sensor stopped."""
+        if self._learning is None or self._learning[0] != sensor:
+            self._learning = (sensor, Learner(width, height, self.rules.back_us))
+        self._learning[1].end()
+        return self._learning[1]
+
+    def learned(self, hot: HotPixels, sensor: str) -> None:
         """Take and keep what a segment has learned."""
         shown = ", ".join(f"({x}, {y}) at {hz:g}/s" for (x, y), hz in zip(hot.pixels[:5], hot.hz[:5], strict=True))
         more = ", …" if len(hot.pixels) > 5 else ""
         log.info("learned %d hot pixels in %g s%s", len(hot.pixels), hot.learned_s, f": {shown}{more}" if shown else "")
-        self.hot, self.learn_us, self._learner = hot, 0, None
+        self._known[sensor], self._learning = hot, None
+        if self.store is not None:
+            self.store.learned(sensor, list(hot.pixels))
         if self.learn_to is None:
             return
         try:
@@ -71,13 +97,15 @@ class Filters:
 class SegmentFilter:
     """Filters one segment. What passes depends on the events and their order alone, not on how they come in arrays."""
 
-    def __init__(self, filters: Filters, width: int, height: int) -> None:
-        self._filters, self._sensor = filters, (width, height)
-        places, (self.width, self.height) = filters.layout.places(width, height, filters.hot)
+    def __init__(self, filters: Filters, width: int, height: int, sensor: str) -> None:
+        self._filters, self._sensor, self._size = filters, sensor, (width, height)
+        hot = filters.hot_pixels(width, height, sensor)
+        places, (self.width, self.height) = filters.layout.places(width, height, hot)
         """Of what passes, pixels."""
         self._kernel = Kernel(filters.rules, width, height, places)
         self._told = [0] * len(REASONS)
-        self._learner = filters.learner(width, height)
+        learns = hot is None and filters.learn_us > 0
+        self._learner = filters.learner(width, height, sensor) if learns else None
 
     def apply(self, events: Events) -> Events:
         """The events that pass; in memory that the next call may use again.
@@ -91,9 +119,10 @@ class SegmentFilter:
         if taken == len(events):
             return self._kernel.apply(events)
         first = self._kernel.apply(events[:taken]).copy()
-        self._filters.learned(self._learner.found(self._filters.thresholds))
+        hot = self._learner.found(self._filters.thresholds)
         self._learner = None
-        places, _ = self._filters.layout.places(*self._sensor, self._filters.hot)
+        self._filters.learned(hot, self._sensor)
+        places, _ = self._filters.layout.places(*self._size, hot)
         if places is not None:
             self._kernel.set_places(places)
         return join([first, self._kernel.apply(events[taken:])])
