@@ -7,6 +7,8 @@ remembers where it came from, and an unknown key is an error that names it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from firstspike.bundle import DecideSpec, WindowSpec, find
 from firstspike.config_layers import Layers, Origin
 from firstspike.config_plugins import BackendChoice, PluginSection, backend_choices, explain, source_options
-from firstspike.errors import ConfigError
+from firstspike.errors import ConfigError, FirstspikeError
 from firstspike.schedule import Policy, Settings
 
 
@@ -174,6 +176,21 @@ class Loaded:
     def model_path(self) -> Path:
         """The bundle's folder."""
         return find(self.config.model.path, self.base)
+
+    def origin(self, *key: str) -> Origin:
+        """Where a value came from; for a section the first of its keys that was set."""
+        found = [origin for other, (_, origin) in self.values.items() if other[: len(key)] == key]
+        return found[0] if found else "default"
+
+    @contextmanager
+    def blame(self, *key: str) -> Iterator[None]:
+        """Let an error inside name the key that it comes from, and where that was set."""
+        try:
+            yield
+        except FirstspikeError as error:
+            name = ".".join(key)
+            text = str(error).removeprefix(f"{name}: ").removeprefix(name)
+            raise type(error)(f"{name} ({self.origin(*key)}): {text}") from None
 
 
 def load(layers: Layers) -> Loaded:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from firstspike import endpoints, plugins
@@ -15,15 +15,20 @@ from firstspike.backends import Backend
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.clock import Clock, SystemClock, VirtualClock
 from firstspike.config import Loaded
+from firstspike.generations import Generations
 from firstspike.handover import Handover, Inline, Queued
 from firstspike.health import Heartbeat
 from firstspike.hybrid import place
+from firstspike.manager import Manager
 from firstspike.messages import Decision, Provisional
 from firstspike.pipeline import Pipeline, Settings
 from firstspike.plans import Runner
+from firstspike.progress import THREADS, Part
 from firstspike.publish import Publisher
 from firstspike.schedule import Queue, Schedule
+from firstspike.shelf import Shelf, key_of
 from firstspike.sources import Source
+from firstspike.takeover import Switch
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +46,12 @@ class Rooms:
     clock: Clock
     epoch: str
     pipeline: Pipeline
+    settings: Settings
+    answerer: Answerer
+    handover: Handover
+    """To the answerer; the pipeline sees it through the switch."""
+    switch: Switch
+    shelf: Shelf
     await_plans: Callable[[], None]
     """Waits until the plans are ready, as far as this run needs them."""
 
@@ -53,7 +64,7 @@ class Rooms:
 @contextmanager
 def rooms(
     loaded: Loaded, sink: Callable[[Decision], None], stopping: Callable[[], bool], *, source: Source | None = None,
-    early: Callable[[Provisional], None] | None = None,
+    early: Callable[[Provisional], None] | None = None, before: Rooms | None = None, part: Part | None = None,
 ) -> Iterator[Rooms]:  # fmt: skip
     """Make the rooms; they are closed in reverse order.
 
@@ -63,31 +74,29 @@ def rooms(
         stopping: True ends the run.
         source: instead of the configuration's.
         early: takes the provisional decisions, if the configuration wants any (`publish.provisional`).
+        before: those that are to follow, and run meanwhile: what is the same is lent, and clock, epoch and
+            totals go on.
+        part: told when an answer begins and ends.
     """
     config = loaded.config
     with ExitStack() as stack:
-        bundle = open_bundle(loaded.model_path)
+        with loaded.blame("model", "path"):
+            bundle = open_bundle(loaded.model_path)
         manifest = bundle.manifest
-        settings = Settings(
-            window=config.window.over(manifest.window),
-            max_events=config.window.max_events,
-            reset_us=config.window.reset_us,
-        )
+        with loaded.blame("window"):
+            window = config.window.over(manifest.window)
+        settings = Settings(window=window, max_events=config.window.max_events, reset_us=config.window.reset_us)
         decide = config.decide.over(manifest.decide)
-        backends: list[Backend] = []
-        parts = place.Parts()
-        stack.callback(parts.close)
-        for choice in loaded.backends:
-            backends.append(place.make(choice, bundle, parts))
-            stack.callback(backends[-1].close)
-        if source is None:
-            source = plugins.load("sources", config.source.kind).create(loaded.source_options, loaded.base)
-        assert source is not None  # noqa: S101 (create returns one)
-        stack.callback(source.close)
+        shelf = Shelf(before.shelf if before else None)
+        stack.callback(shelf.close)
+        with loaded.blame("schedule", "plans"):
+            backends: list[Backend] = [place.kept(choice, bundle, shelf) for choice in loaded.backends]
+        with loaded.blame("source", config.source.kind):
+            source = shelf.get(*_source(loaded, source))
         virtual = config.clock.kind == "virtual"
-        clock: Clock = VirtualClock() if virtual else SystemClock()
+        clock: Clock = before.clock if before else VirtualClock() if virtual else SystemClock()
         # A deterministic run is named by what determines it, any other by chance.
-        epoch = bundle.digest[:16] if virtual else os.urandom(8).hex()
+        epoch = before.epoch if before else bundle.digest[:16] if virtual else os.urandom(8).hex()
         scheduling = config.schedule.settings()
         live = not virtual and source.speed is not None
         runner = Runner(backends, scheduling if live else scheduling.for_replay(), clock)
@@ -95,13 +104,15 @@ def rooms(
         answerer = Answerer(
             manifest=manifest, decide=decide, runner=runner, schedule=Schedule(deadline_ns),
             clock=clock, epoch=epoch, sink=sink, early=early if config.publish.provisional else None,
+            totals=before.answerer.totals if before else None, part=part,
         )  # fmt: skip
         handover: Handover = Inline(answerer)
         if live:
             queue: Queue[Due] = Queue(scheduling.queue, deadline_ns)
             handover = Queued(answerer, queue, runner, clock.now_ns, round(deadline_ns * QUICK))
+        switch = Switch(handover, manifest.input)
         pipeline = Pipeline(
-            input_spec=manifest.input, settings=settings, source=source, answerer=answerer, handover=handover,
+            input_spec=manifest.input, settings=settings, source=source, answerer=answerer, handover=switch,
             clock=clock, stopping=stopping,
         )  # fmt: skip
 
@@ -109,47 +120,93 @@ def rooms(
             # A replay's answers should come from the plan that was asked for; a live stream takes any.
             runner.wait_ready(first=not live, stopping=stopping, within_s=config.schedule.start_s)
 
-        yield Rooms(bundle, source, runner, clock, epoch, pipeline, await_plans)
+        yield Rooms(
+            bundle=bundle, source=source, runner=runner, clock=clock, epoch=epoch, pipeline=pipeline, settings=settings,
+            answerer=answerer, handover=handover, switch=switch, shelf=shelf, await_plans=await_plans,
+        )  # fmt: skip
+
+
+def _source(loaded: Loaded, given: Source | None) -> tuple[str, Callable[[], Source], Callable[[Source], None]]:
+    """The source as a shelf takes it: key, and how it is made and closed."""
+    kind, options = loaded.config.source.kind, loaded.source_options
+
+    def make() -> Source:
+        made: Source = plugins.load("sources", kind).create(options, loaded.base)
+        return made
+
+    # The same options mean other files where relative paths count from another folder.
+    key = key_of("source", kind, str(loaded.base), options)
+    return key, make if given is None else lambda: given, lambda source: source.close()
 
 
 def run(
-    loaded: Loaded, stopping: threading.Event, sink: Callable[[Decision | Provisional], None] = lambda _: None
-) -> Pipeline:
+    loaded: Loaded, stopping: threading.Event, sink: Callable[[Decision | Provisional], None] = lambda _: None,
+    *, manager: Manager | None = None,
+) -> Pipeline:  # fmt: skip
     """Run the daemon until its source ends or `stopping` is set.
 
     Args:
         loaded: the configuration.
         stopping: set by a signal.
         sink: also gets each decision, after it was published, and the provisional ones.
+        manager: the daemon as a service: it is told how the daemon is, and may ask for another configuration.
 
     Returns:
-        The pipeline that ran, for its totals and failures.
+        The pipeline that ran last, for its totals and failures.
     """
     publish = loaded.config.publish
-    endpoint = endpoints.resolve(publish.endpoint)
+    with loaded.blame("publish", "endpoint"):
+        endpoint = endpoints.resolve(publish.endpoint)
+    manager = manager or Manager()
     with ExitStack() as stack:
+        reader, answers = THREADS.loop("reader"), THREADS.task("answers")
+        stack.callback(THREADS.leave, reader)
+        stack.callback(THREADS.leave, answers)
+
+        def to_end() -> bool:
+            reader.beat()  # whoever waits or reads for the pipeline asks this often
+            return stopping.is_set()
 
         def send(decision: Decision) -> None:
             publisher.publish_decision(decision)
+            manager.decided(decision)
             sink(decision)
 
         def send_early(provisional: Provisional) -> None:
             publisher.publish_provisional(provisional)
             sink(provisional)
 
-        made = stack.enter_context(rooms(loaded, send, stopping.is_set, early=send_early))
+        def make(loaded: Loaded, stopping: Callable[[], bool], before: Rooms | None) -> AbstractContextManager[Rooms]:
+            return rooms(loaded, send, stopping, early=send_early, before=before, part=answers)
+
+        def taken(made: Rooms) -> None:
+            health.follow(made)
+            manager.runs(made, endpoint)
+
+        generations = Generations(make, to_end, taken)
+        stack.callback(generations.close)
+        made = generations.start(loaded)
         publisher = Publisher(endpoint, made.epoch, high_water_mark=publish.high_water_mark)
         stack.callback(publisher.close)
-        plans = ", ".join(backend.name for backend in made.runner.backends)
-        log.info("publishing on %s (model %s, plans %s)", endpoint, made.bundle.manifest.name, plans)
+        manager.runs(made, endpoint)
         health = stack.enter_context(
-            Heartbeat(made.bundle.manifest, made.pipeline, made.runner, publisher, made.epoch, publish.health_period_s)
+            Heartbeat(
+                made.bundle.manifest,
+                made.pipeline,
+                made.runner,
+                publisher,
+                made.epoch,
+                publish.health_period_s,
+                generations,
+            )
         )
+        stack.enter_context(manager.watching(generations, health))
         if publish.wait_for_subscriber_s > 0:
             log.info("waiting up to %g s for a subscriber", publish.wait_for_subscriber_s)
-            if not publisher.wait_for_subscriber(publish.wait_for_subscriber_s, stopping.is_set):
+            if not publisher.wait_for_subscriber(publish.wait_for_subscriber_s, to_end):
                 log.warning("no subscriber came: starting without one")
         made.await_plans()
         health.enter("running")
-        made.pipeline.run()
-        return made.pipeline
+        manager.ready()
+        generations.run()
+        return generations.rooms.pipeline

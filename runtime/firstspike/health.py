@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import firstspike
 from firstspike.bundle import Manifest
 from firstspike.messages import Health
 from firstspike.pipeline import Pipeline
 from firstspike.plans import Runner
+from firstspike.progress import THREADS
 from firstspike.publish import Publisher
+
+if TYPE_CHECKING:
+    from firstspike.daemon import Rooms
+    from firstspike.generations import Generations
 
 LOOK_S = 0.1
 """Between looks whether a back end's state has changed."""
@@ -28,11 +34,14 @@ class Heartbeat:
         publisher: where to.
         epoch: this run's name.
         period_s: the longest time between two messages.
+        generations: whose number and errors are told.
     """
 
     def __init__(
-        self, manifest: Manifest, pipeline: Pipeline, runner: Runner, publisher: Publisher, epoch: str, period_s: float
-    ) -> None:
+        self, manifest: Manifest, pipeline: Pipeline, runner: Runner, publisher: Publisher, epoch: str, period_s: float,
+        generations: Generations | None = None,
+    ) -> None:  # fmt: skip
+        self._generations = generations
         self._manifest = manifest
         self._pipeline = pipeline
         self._runner = runner
@@ -43,6 +52,7 @@ class Heartbeat:
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="health", daemon=True)
         self._state = "starting"
+        self._part = THREADS.loop("health")
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()
@@ -51,6 +61,11 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self.enter("stopping")
         self._thread.join()
+
+    def follow(self, rooms: Rooms) -> None:
+        """Tell of another configuration's rooms from now on."""
+        self._manifest, self._pipeline, self._runner = rooms.bundle.manifest, rooms.pipeline, rooms.runner
+        self._wake.set()
 
     def enter(self, state: str) -> None:
         """Change the state, and publish it at once."""
@@ -63,15 +78,21 @@ class Heartbeat:
             last, told = self._state == "stopping", self._conditions()
             self._publisher.publish_health(self._health)
             if last:
+                THREADS.leave(self._part)
                 return
             due = time.monotonic() + self._period_s
             while (left := due - time.monotonic()) > 0 and not self._wake.wait(min(left, LOOK_S)):
+                self._part.beat()
                 if self._conditions() != told:
                     break
 
     def _conditions(self) -> list[tuple[str, str | None]]:
         conditions = [backend.condition() for backend in self._runner.backends]
         return [("ready" if one.state in SETTLED else one.state, one.reason) for one in conditions]
+
+    def now(self) -> Health:
+        """How the daemon is, without publishing it."""
+        return self._health(0)
 
     def _health(self, seq: int) -> Health:
         manifest, pipeline = self._manifest, self._pipeline
@@ -90,5 +111,6 @@ class Heartbeat:
                 "source": pipeline.segment,
                 "counters": pipeline.totals.message(),
                 "backends": self._runner.health(),
+                **(self._generations.health() if self._generations else {}),
             }
         )

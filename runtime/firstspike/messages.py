@@ -262,6 +262,9 @@ class Health(_Message):
     source: str
     counters: Counters
     backends: list[BackendHealth]
+    config_generation: Annotated[int, Field(description="Counts the configurations of this run; the first is 1.")] = 1
+    reloads: Annotated[int, Field(description="How often another configuration was asked for.")] = 0
+    reload_error: Annotated[str | None, Field(description="Why the last of those was refused.")] = None
 
 
 class Snapshot(BaseModel):

@@ -138,6 +138,10 @@ class Runner:
         """Whether the first plan can answer, or will when it has answered another window."""
         return self.backends[0].condition().state in ("ready", "busy")
 
+    def can_answer(self) -> bool:
+        """Whether any plan takes a window now."""
+        return bool(self._ready()[0])
+
     def out(self) -> list[str]:
         """Why the daemon is not as it should be: the first plan cannot answer, or none can."""
         ready, why = self._ready()

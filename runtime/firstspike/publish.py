@@ -18,6 +18,7 @@ import zmq
 from firstspike import endpoints
 from firstspike.errors import ConfigError, OutputError, UnavailableError
 from firstspike.messages import Decision, Health, Provisional, Snapshot, encode
+from firstspike.progress import THREADS
 from firstspike.topics import DECISION, HEALTH, PROVISIONAL, TOPICS, Topic
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Publisher:
         next_seq = dict.fromkeys((topic.name for topic in TOPICS), 0)
         self._state = Snapshot(epoch=epoch, next_seq=next_seq, decision=None, health=None)
         self._closing = threading.Event()
+        self._part = THREADS.loop("snapshot")
         self._thread = threading.Thread(target=self._answer_snapshots, name="snapshot", daemon=True)
         self._thread.start()
 
@@ -123,6 +125,7 @@ class Publisher:
 
     def _answer_snapshots(self) -> None:
         while not self._closing.is_set():
+            self._part.beat()
             if not self._router.poll(POLL_MS):
                 continue
             frames = self._router.recv_multipart()
@@ -135,6 +138,7 @@ class Publisher:
     def close(self) -> None:
         """Send what is queued, for half a second at most, and free the endpoint."""
         self._closing.set()
+        THREADS.leave(self._part)
         self._thread.join()
         self._pub.close()
         self._router.close()

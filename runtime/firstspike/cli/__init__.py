@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import firstspike
+from firstspike import journal
 from firstspike.cli import (
     bench,
     check,
@@ -73,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     args = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="firstspike: %(levelname)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, handlers=[journal.handler()])
     try:
         code: int = args.run(args)
     except FirstspikeError as error:
@@ -89,8 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(text: str) -> None:
+    # In the journal it is an error, as what is logged is.
+    begin = journal.prefix(logging.ERROR) if journal.is_ours(os.environ) else "firstspike: "
     for line in text.splitlines():
-        say(f"firstspike: {line}")
+        say(f"{begin}{line}")
 
 
 def _stopped_early(number: int, _: object) -> NoReturn:

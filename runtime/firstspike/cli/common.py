@@ -53,14 +53,24 @@ def layers_for_files(args: argparse.Namespace) -> Layers:
 
 
 def apply_settings(layers: Layers, settings: list[str], plan: str | None = None) -> Loaded:
+    """Put `--set` on top, and `--plan`, and validate; the log is as the configuration wants it from now on."""
+    loaded = settle(layers, settings, plan)
+    set_log_level(loaded)
+    return loaded
+
+
+def set_log_level(loaded: Loaded) -> None:
+    """Log as the configuration says."""
+    logging.getLogger().setLevel(loaded.config.log.level.upper())
+
+
+def settle(layers: Layers, settings: list[str], plan: str | None = None) -> Loaded:
     """Put `--set` on top, and `--plan`, and validate."""
     for key, (value, origin) in read_layers(None, settings, {}).values().items():
         if origin == "--set":
             layers.put(key, value, origin)
     put_plan(layers, plan)
-    loaded = load(layers)
-    logging.getLogger().setLevel(loaded.config.log.level.upper())
-    return loaded
+    return load(layers)
 
 
 class Stopping(threading.Event):

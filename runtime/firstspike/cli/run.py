@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
+import threading
 
-from firstspike import daemon
+from firstspike import daemon, state
 from firstspike.cli.common import (
     add_config_arguments,
     add_plan_argument,
     apply_settings,
     describe_totals,
+    set_log_level,
+    settle,
     stop_on_signal,
 )
 from firstspike.config_layers import read_layers
+from firstspike.manager import Manager
+from firstspike.service import Notifier
+from firstspike.state import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "run",
         help="run the daemon",
         description="Read events, classify windows of them, publish decisions and health. Ends with its source, or at "
-        "SIGTERM or SIGINT.",
+        "SIGTERM or SIGINT. At SIGHUP the configuration is loaded again, all of it or nothing (docs/service.md).",
     )
     add_plan_argument(command)
     add_config_arguments(command)
@@ -34,7 +42,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run until the source ends or a signal comes."""
     loaded = apply_settings(read_layers(args.config, []), args.set, args.plan)
-    stopping = stop_on_signal()
-    pipeline = daemon.run(loaded, stopping)
+    stopping, wanted = stop_on_signal(), threading.Event()
+    signal.signal(signal.SIGHUP, lambda *_: wanted.set())
+    manager = Manager(
+        Notifier(os.environ), lambda: settle(read_layers(args.config, []), args.set, args.plan), wanted, set_log_level,
+        Keeper(state.folder()),
+    )  # fmt: skip
+    pipeline = daemon.run(loaded, stopping, manager=manager)
     log.info("stopped: %s", describe_totals(pipeline.totals.message()))
     return pipeline.failures[0][1].exit_code if pipeline.failures else 0

@@ -13,6 +13,7 @@ from firstspike.errors import BundleError
 from firstspike.hybrid.accumulate import accumulated_shape, interval_of
 from firstspike.hybrid.alone import FrontBackend
 from firstspike.hybrid.chain import ChainBackend
+from firstspike.shelf import Shelf, key_of
 
 PARTS = ("front", "back")
 
@@ -20,26 +21,22 @@ PARTS = ("front", "back")
 class Parts:
     """The parts of a daemon's plans, each made once: plans that name one back end for the same part share it."""
 
-    def __init__(self) -> None:
-        self._made: dict[tuple[str, str], Any] = {}
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        self._shelf = Shelf() if shelf is None else shelf
 
-    def get(self, part: str, choice: BackendChoice, *given: Any) -> Any:
+    def get(self, part: str, choice: BackendChoice, bundle: Bundle, *given: Any) -> Any:
         """The front or the back of the bundle that all plans run.
 
         Raises:
             BundleError: the back end that was chosen cannot run it.
             UnavailableError: what it needs is not there.
         """
-        key = part, choice.name
-        if key not in self._made:
-            self._made[key] = _maker(choice, part)(choice.options, *given)
-        return self._made[key]
+        key = key_of(part, bundle.digest, choice.name, choice.kind, choice.options)
+        return self._shelf.get(key, lambda: _maker(choice, part)(choice.options, bundle, *given), _close)
 
     def close(self) -> None:
         """End them."""
-        for part in self._made.values():
-            part.close()
-        self._made.clear()
+        self._shelf.close()
 
 
 def make(choice: BackendChoice, bundle: Bundle, shared: Parts | None = None) -> Backend:
@@ -70,6 +67,19 @@ def make(choice: BackendChoice, bundle: Bundle, shared: Parts | None = None) -> 
     except BaseException:
         close()
         raise
+
+
+def kept(choice: BackendChoice, bundle: Bundle, shelf: Shelf) -> Backend:
+    """As `make`; what is on the shelf already is taken from there, and what is made is put there."""
+    if bundle.manifest.parts is not None:
+        return make(choice, bundle, Parts(shelf))
+    key = key_of("plan", bundle.digest, choice.name, choice.kind, choice.options)
+    backend: Backend = shelf.get(key, lambda: make(choice, bundle), _close)
+    return backend
+
+
+def _close(thing: Any) -> None:
+    thing.close()
 
 
 def _nothing() -> None:
