@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 FIXED = (("publish", "endpoint"), ("publish", "high_water_mark"), ("clock", "kind"))
 """Keys that a running daemon keeps: its sockets and its clock."""
-LIVE = {"model", "backend", "decide", "schedule", "publish", "log"}
-"""Sections that a pipeline need not be made anew for; the model's windows are among its settings."""
+LIVE = {"model", "backend", "window", "decide", "schedule", "publish", "log"}
+"""Sections that a pipeline need not be made anew for; windows are among its settings."""
 MAX_ERROR = 2000
 
 

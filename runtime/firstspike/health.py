@@ -67,6 +67,10 @@ class Heartbeat:
         self._manifest, self._pipeline, self._runner = rooms.bundle.manifest, rooms.pipeline, rooms.runner
         self._wake.set()
 
+    def tell(self) -> None:
+        """Publish at once."""
+        self._wake.set()
+
     def enter(self, state: str) -> None:
         """Change the state, and publish it at once."""
         self._state = state

@@ -76,7 +76,7 @@ class Manager:
             if self._keeper is not None:
                 stack.enter_context(self._keeper.watching(health.now))
             if self._load is not None:
-                thread = threading.Thread(target=self._reload, args=(generations, self._load), name="reload")
+                thread = threading.Thread(target=self._reload, args=(generations, health, self._load), name="reload")
                 thread.start()
                 stack.callback(thread.join)
                 stack.callback(self._ending.set)
@@ -86,7 +86,7 @@ class Manager:
         """The daemon runs."""
         self._service.ready()
 
-    def _reload(self, generations: Generations, load: Callable[[], Loaded]) -> None:
+    def _reload(self, generations: Generations, health: Heartbeat, load: Callable[[], Loaded]) -> None:
         while not self._ending.is_set():
             if not self._wanted.wait(LOOK_S):
                 continue
@@ -96,6 +96,7 @@ class Manager:
             if generations.reload(load):
                 self._taken(generations.loaded)
                 journal.context(config_generation=generations.number)
+            health.tell()
             self._service.ready()
 
     def _line(self, health: Health) -> str:

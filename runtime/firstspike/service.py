@@ -28,6 +28,8 @@ LOOK_S = 1.0
 PATIENCE_S = 30.0
 """The manager is asked to wait so much longer each time that the start has got on."""
 MAX_STATUS = 500
+SAID_AGAIN = {"STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC"}
+PATIENCE_OF_SEND_S = 5.0
 
 
 class Notifier:
@@ -56,10 +58,14 @@ class Notifier:
         return self._socket is not None
 
     def send(self, **fields: str | int) -> None:
-        """Send assignments in one datagram; a manager that does not listen is no reason to stop."""
+        """Send assignments in one datagram; a manager that does not listen is no reason to stop.
+
+        What is said again before long (status, watchdog) does not wait for one that is busy.
+        """
         if self._socket is not None:
+            self._socket.settimeout(0.0 if {*fields} <= SAID_AGAIN else PATIENCE_OF_SEND_S)
             text = "\n".join(f"{name}={str(value).replace(chr(10), ' ')}" for name, value in fields.items())
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # also of a socket whose reader is busy
                 self._socket.sendto(text.encode(errors="replace"), self._address)
 
     def close(self) -> None:
@@ -96,6 +102,7 @@ class Service:
         self.stopping()
         if self._notifier:
             self._thread.join()
+        self._notifier.close()
 
     def ready(self) -> None:
         """The daemon runs, or does so again after `reloading`."""

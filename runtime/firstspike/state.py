@@ -136,11 +136,9 @@ def read_or_set_aside(place: Path) -> State:
     except FileNotFoundError:
         return State(since=_now())
     except ValueError as error:
-        aside = place / f"{FILE}.unreadable-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
-        number = 1
-        while aside.exists():
-            aside = aside.with_suffix(f".{number}")
-            number += 1
+        name = f"{FILE}.unreadable-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+        names = [name, *(f"{name}.{number}" for number in range(1, 1000))]
+        aside = next(place / one for one in names if not (place / one).exists())
         (place / FILE).rename(aside)
         log.error("%s: not understood (%s): set aside as %s, counting begins anew", place / FILE, error, aside)  # noqa: TRY400
         return State(since=_now())

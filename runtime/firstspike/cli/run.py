@@ -43,7 +43,13 @@ def run(args: argparse.Namespace) -> int:
     """Run until the source ends or a signal comes."""
     loaded = apply_settings(read_layers(args.config, []), args.set, args.plan)
     stopping, wanted = stop_on_signal(), threading.Event()
-    signal.signal(signal.SIGHUP, lambda *_: wanted.set())
+    on_terminal = os.isatty(2)
+
+    def hang_up(*_: object) -> None:
+        # A terminal that was closed sends SIGHUP too: nobody is left to reload for.
+        (stopping if on_terminal and not os.isatty(2) else wanted).set()
+
+    signal.signal(signal.SIGHUP, hang_up)
     manager = Manager(
         Notifier(os.environ), lambda: settle(read_layers(args.config, []), args.set, args.plan), wanted, set_log_level,
         Keeper(state.folder()),
