@@ -47,7 +47,7 @@ class Subscriber:
     def __init__(
         self, endpoint: str = endpoints.AUTO, *, topics: tuple[Topic, ...] = (DECISION,), high_water_mark: int = 1000
     ) -> None:
-        self.endpoint = endpoints.resolve(endpoint)
+        self.endpoint = endpoints.of_daemon(endpoint)
         self.lost = {topic.name: 0 for topic in TOPICS}
         self.malformed = 0
         self.restarts = 0
