@@ -13,7 +13,8 @@ rm -rf build/deb build/deb-control
 mkdir -p "$root/DEBIAN" build/deb-control/debian
 DESTDIR=$root PREFIX=/usr PYTHON=$PYTHON packaging/install.sh "$1"
 rm "$root/usr/lib/firstspike/installed"
-find "$root/usr/lib/firstspike" -name '*.so*' -exec strip --strip-unneeded {} + 2>/dev/null || true
+# Ours alone: what wheels carry was laid out anew by their makers, and stripping can break that.
+find "$root/usr/lib/firstspike" -name libfirstspike.so -exec strip --strip-unneeded {} +
 gzip -9nf "$root"/usr/share/man/man1/firstspike.1 "$root"/usr/share/man/man5/firstspike.toml.5
 install -m 644 packaging/copyright "$root/usr/share/doc/firstspike/copyright"
 

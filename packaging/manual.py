@@ -6,8 +6,10 @@ python packaging/manual.py FOLDER      makes firstspike.1, firstspike.toml.5 and
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,8 +32,10 @@ def roff(text: str) -> str:
 def header(name: str, section: int, what: str) -> list[str]:
     """Title and NAME."""
     version = f"firstspike {firstspike.__version__}"
+    made = float(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+    date = time.strftime("%Y-%m-%d", time.gmtime(made))
     return [
-        f'.TH {roff(name.upper())} {section} "\\&" "{version}" "firstspike"',
+        f'.TH {roff(name.upper())} {section} "{date}" "{version}" "firstspike"',
         ".SH NAME",
         f"{roff(name)} \\- {roff(what)}",
     ]

@@ -10,9 +10,7 @@ fi
 if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; then
     systemctl disable --now firstspike.service 2>/dev/null || true
 fi
-while read -r file; do
-    rm -f "$DESTDIR$file"
-done < "$venv/installed"
+sed "s|^|$DESTDIR|" "$venv/installed" | tr '\n' '\0' | xargs -0 rm -f
 rm -rf "$venv"
 for folder in share/firstspike share/doc/firstspike; do
     if [ -d "$DESTDIR$PREFIX/$folder" ]; then find "$DESTDIR$PREFIX/$folder" -depth -type d -empty -delete; fi

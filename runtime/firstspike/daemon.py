@@ -23,7 +23,7 @@ from firstspike.manager import Manager
 from firstspike.messages import Decision, Provisional
 from firstspike.pipeline import Pipeline, Settings
 from firstspike.plans import Runner
-from firstspike.progress import THREADS, Part
+from firstspike.progress import READER, THREADS, Part
 from firstspike.publish import Publisher
 from firstspike.schedule import Queue, Schedule
 from firstspike.shelf import Shelf, key_of
@@ -159,7 +159,7 @@ def run(
         endpoint = endpoints.resolve(publish.endpoint)
     manager = manager or Manager()
     with ExitStack() as stack:
-        reader, answers = THREADS.loop("reader"), THREADS.task("answers")
+        reader, answers = THREADS.loop(READER), THREADS.task("answers")
         stack.callback(THREADS.leave, reader)
         stack.callback(THREADS.leave, answers)
 

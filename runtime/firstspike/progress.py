@@ -68,6 +68,13 @@ class Progress:
         with self._lock:
             self._parts = [one for one in self._parts if one is not part]
 
+    def beat(self, name: str) -> None:
+        """The part of this name got on, if there is one: for code far from the thread's owner that waits for it."""
+        with self._lock:
+            for part in self._parts:
+                if part.name == name:
+                    part.beat()
+
     def stalled(self) -> list[str]:
         """Those that did not get on since the last round."""
         with self._lock:
@@ -80,5 +87,7 @@ class Progress:
                 part.moved = False
 
 
+READER = "reader"
+"""The part of the thread that reads the source."""
 THREADS = Progress()
 """Of this process: one place that every thread finds, so that a source can tell without being handed it."""

@@ -76,6 +76,7 @@ class Machine:
         self._log = (self._folder / "boot.log").open("wb")
         self._process = subprocess.Popen(
             [tool("systemd-nspawn"), "--register=no", "--keep-unit", "--quiet", "-D", self.root, "--private-network",
+             f"--machine=firstspike-test-{os.getpid()}",
              "--console=pipe", "--link-journal=no", "--boot", "systemd.unit=multi-user.target"],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True,
         )  # fmt: skip
@@ -89,6 +90,7 @@ class Machine:
                         return
             time.sleep(0.2)
         log = (self._folder / "boot.log").read_text(errors="replace")[-2000:]
+        assert self._process.poll() is not None, f"the machine runs, but its systemd never answered: {log}"
         pytest.skip(f"systemd does not boot in systemd-nspawn here: {log}")
 
     def __call__(self, *argv, check=True, timeout=60):
@@ -103,7 +105,7 @@ class Machine:
 
     def copy(self, folder):
         """Copy a folder's content into it."""
-        subprocess.run([tool("cp"), "-a", f"{folder}/.", self.root], check=True)
+        subprocess.run([tool("cp"), "-a", *folder.iterdir(), self.root], check=True)
 
     def write(self, path, text):
         """Write a file in it."""

@@ -20,6 +20,8 @@ from firstspike.cli.common import settle
 from firstspike.client import Subscriber
 from firstspike.config_layers import read_layers
 from firstspike.manager import Manager
+from firstspike.service import Notifier
+from firstspike.sources.simulated import _Simulation
 from firstspike.topics import TOPICS
 
 GOOD = f"""\
@@ -50,11 +52,11 @@ class Watched(Manager):
 class Daemon:
     """A daemon in this process; `reload` is what its SIGHUP does."""
 
-    def __init__(self, folder, text):
+    def __init__(self, folder, text, manager=None):
         self.file = folder / "config.toml"
         self.file.write_text(text)
         self.decisions, self.stopping = [], threading.Event()
-        self.manager = Watched()
+        self.manager = manager or Watched()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
         self.seen(3)
@@ -309,6 +311,43 @@ def test_a_daemon_reloads_at_sighup_and_the_manager_hears_of_it(tmp_path, text, 
     assert process.returncode == 0, log
     assert "reload: configuration 2 runs" in log
     assert "Traceback" not in log
+
+
+def test_a_source_whose_read_hangs_starves_the_watchdog_and_a_quiet_one_does_not(tmp_path, text, monkeypatch, caplog):
+    hung, quiet, go_on = threading.Event(), threading.Event(), threading.Event()
+    events = _Simulation.__iter__
+
+    def iterate(stream):
+        for chunk in events(stream):
+            yield chunk
+            while quiet.is_set():  # as a camera before which nothing moves
+                time.sleep(0.05)
+                yield chunk[:0]
+            if hung.is_set():
+                go_on.wait(60)
+
+    monkeypatch.setattr(_Simulation, "__iter__", iterate)
+    fake = FakeManager(tmp_path / "notify")
+    notifier = Notifier({"NOTIFY_SOCKET": fake.path, "WATCHDOG_USEC": "1000000"})
+    made = Daemon(tmp_path, text, Watched(notifier))
+    try:
+        quiet.set()
+        for _ in range(4):
+            fake.until("WATCHDOG")
+        quiet.clear()
+        hung.set()
+        deadline = time.monotonic() + 20
+        while "no progress of reader" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        while (message := fake.next(0.01)) is not None:  # what was said before
+            assert "STOPPING" not in message
+        assert not any("WATCHDOG" in (fake.next(0.1) or {}) for _ in range(15))
+    finally:
+        made.stopping.set()
+        go_on.set()
+        made.thread.join(20)
+        fake.close()
 
 
 def test_reload_without_a_daemon_says_so(tmp_path):

@@ -22,7 +22,8 @@ DROP_IN = f"[Service]\nWatchdogSec={WATCHDOG_S}\nRestartSec={RESTART_S}\n[Unit]\
 def installed(tmp_path_factory):
     """A folder into which `make install` installed."""
     needs_machine()
-    folder = tmp_path_factory.mktemp("installed")
+    folder = tmp_path_factory.mktemp("installed") / "root"
+    folder.mkdir(mode=0o755)
     install(folder)
     yield folder
     shutil.rmtree(folder)
@@ -257,3 +258,37 @@ def test_uninstall_leaves_the_configuration_and_nothing_else(installed):
     assert done.returncode == 0, done.stderr
     left = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
     assert left == {"etc/firstspike/config.toml"}
+
+
+@pytest.mark.soak
+def test_the_debian_package_installs_starts_updates_and_goes(tmp_path_factory):
+    needs_machine()
+    for program in ("dpkg-deb", "dpkg-shlibdeps", "fakeroot"):
+        if shutil.which(program) is None:
+            pytest.skip(f"'{program}' was not found: on Debian, apt-get install dpkg-dev fakeroot")
+    subprocess.run([tool("make"), "-s", "-o", ".venv/.done", "-o", "check-tools", "deb"], cwd=ROOT, check=True)
+    (package,) = (ROOT / "build").glob("firstspike_*.deb")
+    made = Machine(tmp_path_factory.mktemp("debian"))
+    try:
+        made.mount()
+        shutil.copy(package, made.root / "srv/firstspike.deb")
+        (made.root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)  # an image's way to keep services from starting
+        made.boot()
+        made("dpkg", "--install", "/srv/firstspike.deb", timeout=300)
+        assert made.show(UNIT, "ActiveState", "UnitFileState") == {"ActiveState": "active", "UnitFileState": "enabled"}
+        assert "firstspike(1)" in made("man", "-P", "cat", "firstspike").stdout.replace("\b", "")
+        before = pid(made)
+        made.write(CONFIG, SIMULATED + "[decide]\ndecay = 0.25\n")
+        made("dpkg", "--install", "/srv/firstspike.deb", timeout=300)  # an update restarts it, and keeps what is ours
+        assert pid(made) not in (0, before)
+        assert "0.25" in made("cat", CONFIG).stdout
+        assert made("dpkg", "--verify", "firstspike").stdout.split() in ([], ["??5??????", "c", CONFIG])
+        made("dpkg", "--remove", "firstspike", timeout=300)
+        assert made("systemctl", "is-active", UNIT, check=False).stdout.strip() in ("inactive", "unknown", "failed")
+        assert not (made.root / "usr/lib/firstspike").exists()
+        assert made("cat", "/var/lib/private/firstspike/state.json").stdout
+        made("dpkg", "--purge", "firstspike", timeout=300)
+        for place in ("/etc/firstspike/config.toml", "/var/lib/private/firstspike", "/var/cache/private/firstspike"):
+            assert made("test", "-e", place, check=False).returncode == 1, place
+    finally:
+        made.close()

@@ -112,6 +112,21 @@ def test_it_is_ours_only_if_standard_error_goes_there(tmp_path):
         assert not journal.is_ours({"JOURNAL_STREAM": "1:1"}, io.StringIO())
 
 
+def test_the_text_is_the_records_alone_also_as_the_commands_set_it_up(journald, monkeypatch):
+    monkeypatch.setattr(journal, "is_ours", lambda _: True)
+    monkeypatch.setattr(journal, "SOCKET", journald.getsockname())
+    monkeypatch.setattr(journal.JournalHandler.__init__, "__defaults__", (journald.getsockname(),))
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    try:
+        logging.basicConfig(level=logging.INFO, handlers=[journal.handler({})])
+        logging.getLogger("firstspike.x").error("hello")
+        root.handlers[0].close()
+    finally:
+        root.handlers = handlers
+    assert received(journald)["MESSAGE"] == "hello"
+
+
 def test_elsewhere_lines_look_as_before():
     handler = journal.handler({})
     record = logging.LogRecord("firstspike", logging.INFO, "f", 1, "hello", None, None)

@@ -26,6 +26,7 @@ from pydantic import TypeAdapter
 
 from firstspike import errors
 from firstspike.errors import DataError, UnavailableError
+from firstspike.progress import READER, THREADS
 from firstspike.sources import _decode_frames as frames
 from firstspike.sources._decode_link import Child, ChildFailedError
 from firstspike.types import EVENT, Events, RecordingInfo, RecordingStats
@@ -98,6 +99,7 @@ class Recording:
         while self._child is not None:
             try:
                 kind, body = self._child.receive()
+                THREADS.beat(READER)  # a long search within a file is no hang; the child's own limit finds that
                 if kind == frames.EVENTS:
                     yield np.frombuffer(body, EVENT)
                 elif kind == frames.STATS:
@@ -205,6 +207,7 @@ class DecoderProcess:
         kind = frames.TICK
         while kind == frames.TICK:
             kind, body = child.receive()
+            THREADS.beat(READER)
         try:
             if kind == frames.INFO:
                 self._current = Recording(self, child, path, _INFO.validate_python(_strict(body)))
