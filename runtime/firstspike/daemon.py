@@ -180,7 +180,7 @@ def run(
             return rooms(loaded, send, stopping, early=send_early, before=before, part=answers)
 
         def taken(made: Rooms) -> None:
-            health.follow(made)
+            health.follow(made, generations.loaded.config.publish.health_period_s)
             manager.runs(made, endpoint)
 
         generations = Generations(make, to_end, taken)

@@ -62,8 +62,9 @@ class Heartbeat:
         self.enter("stopping")
         self._thread.join()
 
-    def follow(self, rooms: Rooms) -> None:
-        """Tell of another configuration's rooms from now on."""
+    def follow(self, rooms: Rooms, period_s: float) -> None:
+        """Tell of another configuration's rooms from now on, once in its period."""
+        self._period_s = period_s
         self._manifest, self._pipeline, self._runner = rooms.bundle.manifest, rooms.pipeline, rooms.runner
         self._wake.set()
 

@@ -71,6 +71,7 @@ class Manager:
     def watching(self, generations: Generations, health: Heartbeat) -> Iterator[None]:
         """While the daemon runs: tell the manager, reload when asked, keep what is to be kept."""
         with ExitStack() as stack:
+            journal.context(config_generation=generations.number)
             self._service.status = lambda: self._line(health.now())
             stack.enter_context(self._service)
             if self._keeper is not None:

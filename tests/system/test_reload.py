@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from tests.support.notify import FakeManager
@@ -275,6 +276,43 @@ def test_bad_configurations_are_refused_by_key_and_file_and_the_old_one_goes_on(
     assert threading.active_count() == threads
     assert all(one.status == "ok" for one in running.decisions[3:]), {one.status for one in running.decisions}
     print(f"{count} bad configurations: {count} refused, {len(running.decisions)} windows answered meanwhile")
+
+
+@pytest.mark.parametrize("count", [6, pytest.param(300, marks=pytest.mark.soak)])
+def test_many_good_reloads_leave_nothing_behind(running, text, caplog, count):
+    caplog.set_level(logging.CRITICAL)
+    other = [text + "[decide]\ndecay = 0.5\n", text + "[source.simulated]\nseed = 3\n", text]
+    for change in other:
+        assert running.reload(change)
+    before = held()
+    for number in range(count):
+        assert running.reload(other[number % 3])
+    running.seen(2)
+    after = held()
+    print(f"{count} reloads: threads, descriptors {before[:2]} -> {after[:2]}, memory {before[2]} -> {after[2]} KiB")
+    assert after[:2] == before[:2]
+    assert after[2] - before[2] < 20_000 + 20 * count
+
+
+def held():
+    """Threads, descriptors and resident memory (KiB) of this process."""
+    status = Path("/proc/self/status").read_text()
+    return threading.active_count(), len([*Path("/proc/self/fd").iterdir()]), int(status.split("VmRSS:")[1].split()[0])
+
+
+def test_parts_of_a_hybrid_go_on_if_they_are_the_same(tmp_path, text):
+    text = text.replace("models/nmnist", "models/dvs128-hybrid")
+    running = Daemon(tmp_path, text)
+    try:
+        chain = running.manager.generations.rooms.runner.backends[0]
+        assert running.reload(text + "[decide]\ndecay = 0.5\n")
+        after = running.manager.generations.rooms.runner.backends[0]
+        assert (after._front, after._back) == (chain._front, chain._back)
+        running.seen(2)
+    finally:
+        running.stopping.set()
+        running.thread.join(20)
+    running.complete()
 
 
 def test_a_configuration_that_is_gone_is_refused(running):

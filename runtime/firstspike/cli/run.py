@@ -52,8 +52,17 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, hang_up)
     manager = Manager(
         Notifier(os.environ), lambda: settle(read_layers(args.config, []), args.set, args.plan), wanted, set_log_level,
-        Keeper(state.folder()),
+        _keeper(),
     )  # fmt: skip
     pipeline = daemon.run(loaded, stopping, manager=manager)
     log.info("stopped: %s", describe_totals(pipeline.totals.message()))
     return pipeline.failures[0][1].exit_code if pipeline.failures else 0
+
+
+def _keeper() -> Keeper | None:
+    """What keeps the state; None for a user without a home."""
+    try:
+        return Keeper(state.folder())
+    except RuntimeError as error:
+        log.warning("state is not kept: %s: set $STATE_DIRECTORY", error)
+        return None
