@@ -78,6 +78,14 @@ uninstall:
 deb: setup
 	@PYTHON="$(SYSTEM_PYTHON)" packaging/deb.sh $(BIN)/python
 
+# What faults cost, as a table: the quick forms, or with LONG=1 those of `make soak` too (an hour).
+.PHONY: faults
+FIGURES := build/faults.jsonl
+faults: setup
+	@mkdir -p build && rm -f $(FIGURES)
+	@FIRSTSPIKE_FIGURES=$(FIGURES) $(BIN)/python -m pytest -q $(if $(LONG),-m "soak or not soak") tests/faults $(if $(LONG),tests/fuzz)
+	@$(BIN)/python tests/support/figures.py $(FIGURES)
+
 clean:
 	rm -rf build $(VENV) $(VENV)-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -15,15 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstspike.cuba.emulator import Emulator
+from firstspike.energy.constants import LOIHI_SYNAPTIC_PJ, LOIHI_UPDATE_PJ, MAC_FLOAT32_PJ
 from firstspike.hybrid.accumulate import accumulate
 from firstspike.hybrid.onnx_run import Chain
-from firstspike.ttfs.energy import LOIHI_SYNAPTIC_PJ, LOIHI_UPDATE_PJ
 from models.forge import hybrid_store as frames
 from models.forge.hybrid_judge import Judged
 from models.forge.hybrid_net import CLASSES, LAYERS, STRIDE, HybridNet
 from models.forge.hybrid_write import back_of, front_of
 
-MAC_PJ = 4.6
 EVENT_BYTES = 4
 
 
@@ -83,7 +82,7 @@ def row(judged: Sequence[Judged], net: HybridNet, shown: NDArray[np.bool_]) -> R
         macs=macs,
         link_bytes=_link(net),
         event_bytes=sent * EVENT_BYTES,
-        energy_uj=(synaptic * LOIHI_SYNAPTIC_PJ + updates * LOIHI_UPDATE_PJ + macs * MAC_PJ) / 1e6,
+        energy_uj=(synaptic * LOIHI_SYNAPTIC_PJ + updates * LOIHI_UPDATE_PJ + macs * MAC_FLOAT32_PJ) / 1e6,
         front_us=front_us,
         back_us=back_us,
     )
@@ -92,15 +91,16 @@ def row(judged: Sequence[Judged], net: HybridNet, shown: NDArray[np.bool_]) -> R
 def markdown(rows: Sequence[Row]) -> str:
     """The table as it stands in the card."""
     heads = (
-        "", "choice", "last 30 %", "other recordings", "1 s of them", "the same, varied", "spikes",
+        "", "seeds", "choice", "last 30 %", "other recordings", "1 s of them", "the same, varied", "spikes",
         "synaptic operations", "updates", "MACs", "link, bytes (as events)", "modelled µJ", "CPU, µs: front + back",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for one in rows:
         right = [_told(one.right[name]) for name in (frames.CHOICE, frames.LAST, frames.OTHER, frames.VARIED)]
         cells = [
-            one.name, *right[:3], _told(one.evidence), right[3], f"{one.spikes:,.0f}", f"{one.synaptic / 1e3:.0f} k",
-            f"{one.updates / 1e3:.0f} k", f"{one.macs / 1e6:.2f} M", f"{one.link_bytes:,} ({one.event_bytes:,.0f})",
+            one.name, str(one.seeds), *right[:3], _told(one.evidence), right[3],
+            f"{one.spikes:,.0f}", f"{one.synaptic / 1e3:.0f} k", f"{one.updates / 1e3:.0f} k",
+            f"{one.macs / 1e6:.2f} M", f"{one.link_bytes:,} ({one.event_bytes:,.0f})",
             f"{one.energy_uj:.1f}", f"{one.front_us:.0f} + {one.back_us:.0f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
@@ -108,7 +108,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _told(value: tuple[float, float]) -> str:
-    return f"{value[0]:.1f} ± {value[1]:.1f}"
+    return f"{value[0]:.1f}" if np.isnan(value[1]) else f"{value[0]:.1f} ± {value[1]:.1f}"
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float]:

@@ -188,6 +188,7 @@ class Answerer:
             self._sink(decision)
         except FirstspikeError as error:
             raise SinkError(error) from error
+        self._runner.settle()
 
     def _compose(self, trip: _Trip) -> Decision:
         """Judge the window, and say everything about it."""
@@ -210,7 +211,7 @@ class Answerer:
         return Decision(
             epoch=self._epoch, seq=self._seq, label=total.label, confidence=total.confidence,
             status=status, reasons=reasons, backend=answered.backend if answered else None,
-            plan=ran.plan if ran else None, parts=self._parts(answered),
+            plan=ran.plan if ran else None, parts=self._parts(answered), energy=ran.energy if ran else None,
             model=self._model, source=due.segment, t_us=window.t_end_us,
             first_spike_step=first.network_step if first else None, first_spike=first,
             window=WindowAnswer(

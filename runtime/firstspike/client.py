@@ -18,13 +18,13 @@ import zmq
 
 from firstspike import endpoints
 from firstspike.errors import DataError, UnavailableError
-from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Health, Provisional, Snapshot, decode
+from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Energy, Health, Provisional, Snapshot, decode
 from firstspike.publish import SNAPSHOT_REQUEST
 from firstspike.topics import DECISION, TOPICS, Topic
 
 log = logging.getLogger(__name__)
 
-Message = Decision | Health | Provisional
+Message = Decision | Health | Provisional | Energy
 
 
 class Subscriber:

@@ -19,6 +19,7 @@ from firstspike.bundle import DecideSpec, WindowSpec, find
 from firstspike.config_layers import Layers, Origin
 from firstspike.config_plugins import BackendChoice, PluginSection, backend_choices, explain, source_options
 from firstspike.errors import ConfigError, FirstspikeError
+from firstspike.filters.section import FilterSection
 from firstspike.schedule import Policy, Settings
 
 
@@ -122,6 +123,21 @@ class ScheduleSection(Section):
         )  # fmt: skip
 
 
+class EnergySection(Section):
+    """`[energy]`."""
+
+    enabled: Annotated[bool, Field(description="say of each decision what it cost")] = True
+    meters: Annotated[
+        list[str], Field(max_length=16, description="auto: the machine's total; or names; none: no meter is read")
+    ] = ["auto"]
+    root: Annotated[str, Field(description="where /sys is looked for")] = "/"
+    window_s: Annotated[float, Field(ge=0.1, le=60, description="energy is told once in so many seconds")] = 1.0
+    sample_hz: Annotated[float, Field(ge=1, le=1000, description="most readings of a meter a second")] = 100.0
+    baseline_s: Annotated[
+        float, Field(ge=0, le=600, description="idle time before a live stream begins, where there is a meter")
+    ] = 1.0
+
+
 class PublishSection(Section):
     """`[publish]`."""
 
@@ -152,9 +168,11 @@ class Config(Section):
     model: ModelSection
     source: PluginSection
     backend: dict[str, dict[str, Any]] = {}
+    filter: FilterSection = FilterSection()
     window: WindowSection = WindowSection()
     decide: DecideSection = DecideSection()
     schedule: ScheduleSection = ScheduleSection()
+    energy: EnergySection = EnergySection()
     publish: PublishSection = PublishSection()
     clock: ClockSection = ClockSection()
     log: LogSection = LogSection()

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from firstspike import endpoints, plugins
@@ -15,12 +15,13 @@ from firstspike.backends import Backend
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.clock import Clock, SystemClock, VirtualClock
 from firstspike.config import Loaded
+from firstspike.energy import telemetry
 from firstspike.generations import Generations
 from firstspike.handover import Handover, Inline, Queued
 from firstspike.health import Heartbeat
 from firstspike.hybrid import place
 from firstspike.manager import Manager
-from firstspike.messages import Decision, Provisional
+from firstspike.messages import Decision, Energy, Provisional
 from firstspike.pipeline import Pipeline, Settings
 from firstspike.plans import Runner
 from firstspike.progress import READER, THREADS, Part
@@ -54,17 +55,21 @@ class Rooms:
     shelf: Shelf
     await_plans: Callable[[], None]
     """Waits until the plans are ready, as far as this run needs them."""
+    account: telemetry.Telemetry | None
+    """Reads the energy meters while it is entered; None: the configuration wants none."""
 
     def run(self) -> None:
         """Run until the source ends or the daemon is to stop."""
-        self.await_plans()
-        self.pipeline.run()
+        with self.account or nullcontext():
+            self.await_plans()
+            self.pipeline.run()
 
 
 @contextmanager
 def rooms(
     loaded: Loaded, sink: Callable[[Decision], None], stopping: Callable[[], bool], *, source: Source | None = None,
-    early: Callable[[Provisional], None] | None = None, before: Rooms | None = None, part: Part | None = None,
+    early: Callable[[Provisional], None] | None = None, energy: Callable[[Energy], None] | None = None,
+    before: Rooms | None = None, part: Part | None = None,
 ) -> Iterator[Rooms]:  # fmt: skip
     """Make the rooms; they are closed in reverse order.
 
@@ -74,6 +79,7 @@ def rooms(
         stopping: True ends the run.
         source: instead of the configuration's.
         early: takes the provisional decisions, if the configuration wants any (`publish.provisional`).
+        energy: takes the energy messages.
         before: those that are to follow, and run meanwhile: what is the same is lent, and clock, epoch and
             totals go on.
         part: told when an answer begins and ends.
@@ -85,7 +91,11 @@ def rooms(
         manifest = bundle.manifest
         with loaded.blame("window"):
             window = config.window.over(manifest.window)
-        settings = Settings(window=window, max_events=config.window.max_events, reset_us=config.window.reset_us)
+        # What a recording teaches is no camera's, and would change the next replay.
+        keep = config.source.kind != "recording"
+        with loaded.blame("filter"):
+            filters = config.filter.filters(loaded.base, config.window.reset_us, keep=keep)
+        settings = Settings(window, config.window.max_events, config.window.reset_us, filters)
         decide = config.decide.over(manifest.decide)
         shelf = Shelf(before.shelf if before else None)
         stack.callback(shelf.close)
@@ -99,7 +109,11 @@ def rooms(
         epoch = before.epoch if before else bundle.digest[:16] if virtual else os.urandom(8).hex()
         scheduling = config.schedule.settings()
         live = not virtual and source.speed is not None
-        runner = Runner(backends, scheduling if live else scheduling.for_replay(), clock)
+        account = telemetry.make(
+            config.energy, loaded.base, loaded.backends, bundle, clock, epoch, energy, stack
+        ) if config.energy.enabled else None  # fmt: skip
+        accounts = account.accounts if account else None
+        runner = Runner(backends, scheduling if live else scheduling.for_replay(), clock, accounts)
         deadline_ns = config.schedule.deadline_ns
         answerer = Answerer(
             manifest=manifest, decide=decide, runner=runner, schedule=Schedule(deadline_ns),
@@ -119,10 +133,12 @@ def rooms(
         def await_plans() -> None:
             # A replay's answers should come from the plan that was asked for; a live stream takes any.
             runner.wait_ready(first=not live, stopping=stopping, within_s=config.schedule.start_s)
+            if account is not None and before is None:
+                account.begin(stopping, rest=live)
 
         yield Rooms(
             bundle=bundle, source=source, runner=runner, clock=clock, epoch=epoch, pipeline=pipeline, settings=settings,
-            answerer=answerer, handover=handover, switch=switch, shelf=shelf, await_plans=await_plans,
+            answerer=answerer, handover=handover, switch=switch, shelf=shelf, await_plans=await_plans, account=account,
         )  # fmt: skip
 
 
@@ -172,12 +188,15 @@ def run(
             manager.decided(decision)
             sink(decision)
 
+        def send_energy(message: Energy) -> None:
+            publisher.publish_energy(message)
+
         def send_early(provisional: Provisional) -> None:
             publisher.publish_provisional(provisional)
             sink(provisional)
 
         def make(loaded: Loaded, stopping: Callable[[], bool], before: Rooms | None) -> AbstractContextManager[Rooms]:
-            return rooms(loaded, send, stopping, early=send_early, before=before, part=answers)
+            return rooms(loaded, send, stopping, early=send_early, energy=send_energy, before=before, part=answers)
 
         def taken(made: Rooms) -> None:
             health.follow(made, generations.loaded.config.publish.health_period_s)
@@ -200,6 +219,7 @@ def run(
                 generations,
             )
         )
+        stack.enter_context(generations.metering())
         stack.enter_context(manager.watching(generations, health))
         if publish.wait_for_subscriber_s > 0:
             log.info("waiting up to %g s for a subscriber", publish.wait_for_subscriber_s)

@@ -101,7 +101,7 @@ class Heartbeat:
 
     def _health(self, seq: int) -> Health:
         manifest, pipeline = self._manifest, self._pipeline
-        reasons = [reason for reason in (pipeline.broken, *self._runner.out()) if reason]
+        reasons = [reason for reason in (pipeline.broken, *self._runner.out(), self._runner.blind()) if reason]
         state = "degraded" if self._state == "running" and reasons else self._state
         return Health.model_validate(
             {

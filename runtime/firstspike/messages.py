@@ -133,6 +133,46 @@ class PartRun(BaseModel):
     ] = None
 
 
+EnergyMethod = Literal["counter", "integrated", "modelled", "unavailable"]
+_METHOD = (
+    "How it was obtained: counter, a difference of an energy counter; integrated, from samples of power; modelled, by "
+    "counting operations, no meter was read; unavailable: see reason."
+)
+
+
+class DecisionEnergy(BaseModel):
+    """What one classification costs: of the answering plan's latest energy window that had a figure, or modelled."""
+
+    model_config = ConfigDict(frozen=True)
+
+    method: Annotated[EnergyMethod, Field(description=_METHOD)]
+    scope: Annotated[
+        str | None, Field(description="What the meter measures the whole of: board, rail, chip, package or battery.")
+    ] = None
+    meter: Annotated[str | None, Field(description="Its name, as `firstspike meters` lists it.")] = None
+    dynamic_j: Annotated[
+        float | None, Field(description="Above idle, J: may be below 0; of a modelled one, this very inference's.")
+    ] = None
+    u95_j: Annotated[
+        float | None, Field(description="95 % of such figures are this near to the truth; null: modelled, not known.")
+    ] = None
+    total_j: Annotated[
+        float | None, Field(description="With the idle power of the whole energy window in it, waiting included.")
+    ] = None
+    front_j: Annotated[float | None, Field(description="Of a hybrid's dynamic energy, its front's.")] = None
+    link_j: Annotated[
+        float | None, Field(description="Of the way between its parts; null: nothing meters or models it.")
+    ] = None
+    back_j: Annotated[float | None, Field(description="Its back's.")] = None
+    parts_method: Annotated[
+        EnergyMethod | None, Field(description="How front_j and back_j were obtained; null: the model has no parts.")
+    ] = None
+    energy_seq: Annotated[
+        int | None, Field(description="`seq` of the energy message that the figure is of; null: it is modelled.")
+    ] = None
+    reason: Annotated[str | None, Field(description="Why it is not metered, or what is not in it.")] = None
+
+
 class Decision(_Message):
     """One window's classification: topic `decision`."""
 
@@ -161,6 +201,9 @@ class Decision(_Message):
     ]
     first_spike: Annotated[
         FirstSpike | None, Field(description="null: no inference, or its back end has no spikes.")
+    ] = None
+    energy: Annotated[
+        DecisionEnergy | None, Field(description="What it cost; null: no inference, or energy.enabled is false.")
     ] = None
     window: WindowAnswer
     evidence: Evidence
@@ -230,6 +273,12 @@ class Counters(BaseModel):
     provisional_differed: Annotated[int, Field(description="Of those: the window's final label was another.")] = 0
     truncated_bytes: Annotated[int, Field(description="Ends of cut recordings that make up no whole event.")] = 0
     sources_failed: Annotated[int, Field(description="Recordings that ended in an error.")] = 0
+    filtered_out_of_bounds: Annotated[int, Field(description="Outside the sensor, dropped before filtering.")] = 0
+    filtered_hot_pixel: Annotated[int, Field(description="Events that [filter] dropped: of hot pixels.")] = 0
+    filtered_undistorted: Annotated[int, Field(description="Left the image when the lens was undistorted.")] = 0
+    filtered_region: Annotated[int, Field(description="Outside the region of interest.")] = 0
+    filtered_refractory: Annotated[int, Field(description="Within their pixel's refractory period.")] = 0
+    filtered_background: Annotated[int, Field(description="Background activity: no neighbour's support.")] = 0
 
 
 class BackendHealth(BaseModel):
@@ -247,6 +296,10 @@ class BackendHealth(BaseModel):
     failures: Annotated[int, Field(description="Of those: no answer.")] = 0
     latency_p50_ms: Annotated[float | None, Field(description="From asking to the answer, of the last 256.")] = None
     latency_p99_ms: float | None = None
+    energy_j: Annotated[
+        float | None, Field(description="Of one inference, above idle: what the policies energy and edp go by.")
+    ] = None
+    energy_measured: Annotated[bool | None, Field(description="By a meter; false: by the operation model.")] = None
 
 
 class Health(_Message):
@@ -267,6 +320,72 @@ class Health(_Message):
     reload_error: Annotated[str | None, Field(description="Why the last of those was refused.")] = None
 
 
+class ClassificationEnergy(BaseModel):
+    """An energy window's energy over its inferences."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dynamic_j: Annotated[float | None, Field(description="Above idle; may be below 0.")]
+    u95_j: Annotated[float | None, Field(description="Of dynamic_j, 95 %; null: modelled, not known.")]
+    total_j: Annotated[float | None, Field(description="Idle power and waiting included.")]
+    total_u95_j: float | None = None
+    windows: Annotated[
+        int,
+        Field(description="Energy windows that it is of; more than 1: plans shared them, least squares parted them."),
+    ] = 1
+    front_j: Annotated[float | None, Field(description="Of dynamic_j, a hybrid's front.")] = None
+    back_j: Annotated[float | None, Field(description="Its back.")] = None
+    parts_method: EnergyMethod | None = None
+    edp_js: Annotated[float | None, Field(description="dynamic_j times the mean latency, J s; null: modelled.")] = None
+    total_edp_js: Annotated[float | None, Field(description="total_j times the mean latency, J s.")] = None
+
+
+class EnergySoFar(BaseModel):
+    """Totals since the daemon started."""
+
+    model_config = ConfigDict(frozen=True)
+
+    inferences: int = 0
+    metered_s: Annotated[float, Field(description="Energy windows that total_j is of.")] = 0.0
+    unmetered_s: Annotated[float, Field(description="Energy windows without a figure.")] = 0.0
+    total_j: Annotated[float, Field(description="Of a back end: of the windows in which it alone answered.")] = 0.0
+    total_u95_j: float = 0.0
+    dynamic_s: Annotated[float, Field(description="Energy windows that dynamic_j is of.")] = 0.0
+    dynamic_j: float = 0.0
+    u95_j: Annotated[float, Field(description="Of dynamic_j.")] = 0.0
+    modelled_j: Annotated[float, Field(description="By the operation model, of the inferences that it knows.")] = 0.0
+
+
+class Energy(_Message):
+    """What a back end, or the whole machine, used within one energy window: topic `energy`."""
+
+    schema_: Annotated[Literal["firstspike.energy/1"], Field(alias="schema")] = "firstspike.energy/1"
+    subject: Annotated[Literal["host", "backend"], Field(description="The daemon's machine, or a plan on its meter.")]
+    name: Annotated[str, Field(description="The plan; of the machine, `host`.")]
+    method: Annotated[EnergyMethod, Field(description=_METHOD)]
+    scope: Annotated[str | None, Field(description="board, rail, chip, package or battery.")] = None
+    meter: str | None = None
+    what: Annotated[str | None, Field(description="In words, what the meter or the model has in it.")] = None
+    clock: Literal["monotonic", "virtual"]
+    start_ns: Annotated[int, Field(description="The window's start, of that clock.")]
+    end_ns: int
+    window_s: float
+    n_samples: Annotated[int, Field(description="Readings in the window.")] = 0
+    effective_hz: Annotated[float | None, Field(description="New values of the sensor a second.")] = None
+    baseline_w: Annotated[float | None, Field(description="Power while nothing is inferred.")] = None
+    baseline_u95_w: float | None = None
+    total_j: Annotated[float | None, Field(description="Of the meter, whoever used it.")] = None
+    total_u95_j: float | None = None
+    dynamic_j: Annotated[float | None, Field(description="total_j less idle power; may be below 0.")] = None
+    u95_j: Annotated[float | None, Field(description="Of dynamic_j, 95 %.")] = None
+    inferences: Annotated[int, Field(description="Answers in the window.")] = 0
+    latency_ms: Annotated[float | None, Field(description="Mean of them; null: there are none, or virtual.")] = None
+    classification: ClassificationEnergy | None = None
+    modelled_j: Annotated[float | None, Field(description="By the operation model, mean of one inference.")] = None
+    since_start: EnergySoFar
+    reason: Annotated[str | None, Field(description="Why something above is null, or what is not in it.")] = None
+
+
 class Snapshot(BaseModel):
     """Reply of the snapshot socket: the state for whoever joins late."""
 
@@ -277,6 +396,7 @@ class Snapshot(BaseModel):
     next_seq: Annotated[dict[str, int], Field(description="The next `seq` of each topic.")]
     decision: Annotated[Decision | None, Field(description="The last one, or null.")]
     health: Annotated[Health | None, Field(description="The last one, or null.")]
+    energy: Annotated[list[Energy], Field(description="The last one of the machine and of each plan.")] = []
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -1,4 +1,4 @@
-"""The life of a window up to its turn: source, window, and the wait until it is due. What follows is `answer`."""
+"""The life of a window up to its turn: source, filters, window, the wait until it is due. What follows is `answer`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from firstspike.bundle import InputSpec, WindowSpec
 from firstspike.clock import Clock, Pacer
 from firstspike.encode_frames import WindowEncoder, encoder_for
 from firstspike.errors import FirstspikeError
+from firstspike.filters.segment import Filters, SegmentFilter
 from firstspike.handover import Handover
 from firstspike.sources import Segment, Source, Stream
-from firstspike.types import Window
+from firstspike.types import Events, Window
 from firstspike.window import Windower
 
 log = logging.getLogger(__name__)
@@ -23,11 +24,12 @@ MAX_FAILURES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How windows are cut: the bundle's wishes, overridden by the configuration."""
+    """What is filtered, and how windows are cut: the bundle's wishes, overridden by the configuration."""
 
     window: WindowSpec
     max_events: int = 4_000_000
     reset_us: int = 1_000_000
+    filters: Filters | None = None
 
 
 class Pipeline:
@@ -96,24 +98,37 @@ class Pipeline:
             for note in stream.info.notes:
                 log.info("%s: %s", segment.name, note)
             self._pacer.restart()
-            encoder = encoder_for(self._input_spec, stream.info.width, stream.info.height)
+            info, filters = stream.info, settings.filters
+            passing = filters.segment(info.width, info.height) if filters else None
+            size = (passing.width, passing.height) if passing else (info.width, info.height)
+            encoder = encoder_for(self._input_spec, *size)
             try:
-                self._run_stream(stream, windower, encoder)
+                self._run_stream(stream, passing, windower, encoder)
             except FirstspikeError:
                 self._finish(windower, encoder)  # what was read before the fault is inferred and counted
                 raise
             self._finish(windower, encoder)
             self._say_goodbye(segment, stream)
 
-    def _run_stream(self, stream: Stream, windower: Windower, encoder: WindowEncoder) -> None:
+    def _run_stream(
+        self, stream: Stream, passing: SegmentFilter | None, windower: Windower, encoder: WindowEncoder
+    ) -> None:
         for events in stream:
             self.totals.add(events=len(events))
-            for window in windower.push(events):
+            for window in windower.push(self._filter(events, passing)):
                 self._process(window, encoder)
                 if self._stopping():
                     return
             if self._stopping():
                 return
+
+    def _filter(self, events: Events, passing: SegmentFilter | None) -> Events:
+        if passing is None:
+            return events
+        try:
+            return passing.apply(events)
+        finally:
+            self.totals.add(**passing.take_counts())
 
     def _finish(self, windower: Windower, encoder: WindowEncoder) -> None:
         """Hand out the windows that were open at the end; a stop leaves them, since they are not complete."""

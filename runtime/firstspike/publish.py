@@ -17,9 +17,9 @@ import zmq
 
 from firstspike import endpoints
 from firstspike.errors import ConfigError, OutputError, UnavailableError
-from firstspike.messages import Decision, Health, Provisional, Snapshot, encode
+from firstspike.messages import Decision, Energy, Health, Provisional, Snapshot, encode
 from firstspike.progress import THREADS
-from firstspike.topics import DECISION, HEALTH, PROVISIONAL, TOPICS, Topic
+from firstspike.topics import DECISION, ENERGY, HEALTH, PROVISIONAL, TOPICS, Topic
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +94,23 @@ class Publisher:
         health = make(self._state.next_seq[HEALTH.name])
         self._send(HEALTH, health, health.seq)
 
-    def _send(self, topic: Topic, message: Decision | Health | Provisional, seq: int) -> None:
+    def publish_energy(self, energy: Energy) -> None:
+        """Send an energy record; its `seq` must be the next one."""
+        self._send(ENERGY, energy, energy.seq)
+
+    def _send(self, topic: Topic, message: Decision | Energy | Health | Provisional, seq: int) -> None:
         payload = encode(message)
         with self._send_lock:
             # PUB never blocks: a subscriber whose queue is full loses the message and sees the gap.
             self._pub.send_multipart([topic.prefix, payload], zmq.NOBLOCK)
             # One assignment of all that a snapshot shows, so that its parts belong together.
             next_seq = self._state.next_seq | {topic.name: seq + 1}
-            last = {} if isinstance(message, Provisional) else {topic.name: message}
+            last: dict[str, object] = {} if isinstance(message, Provisional) else {topic.name: message}
+            if isinstance(message, Energy):
+                others = [
+                    one for one in self._state.energy if (one.subject, one.name) != (message.subject, message.name)
+                ]
+                last = {topic.name: [*others, message]}
             self._state = self._state.model_copy(update={"next_seq": next_seq, **last})
             self._take_subscription()
 

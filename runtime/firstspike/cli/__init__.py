@@ -21,9 +21,11 @@ from firstspike.cli import (
     dense,
     doctor,
     evaluate,
+    filters,
     hybrid,
     info,
     inspect,
+    meters,
     reload,
     replay,
     run,
@@ -41,15 +43,15 @@ log = logging.getLogger(__name__)
 
 COMMANDS = (
     run, reload, replay, evaluate, watch, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench, verify,
-    check, doctor, workers, simulate, schemas,
+    check, doctor, filters, meters, workers, simulate, schemas,
 )  # fmt: skip
 
 EPILOG = """\
 exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,
 70 a fault of firstspike, 74 output failed, 78 wrong configuration or bundle, 130 interrupted
 documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md,
-docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/workers.md (accelerators),
-docs/service.md (systemd)"""
+docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/filters.md, docs/workers.md (accelerators),
+docs/meters.md and docs/energy.md, docs/service.md (systemd)"""
 
 
 class _Parser(argparse.ArgumentParser):
