@@ -65,6 +65,19 @@ soak: setup
 	@$(BIN)/python -m pytest -m soak
 	@HYPOTHESIS_PROFILE=new $(BIN)/python -m pytest -k "not golden" tests/unit tests/fuzz
 
+# For the whole machine: a virtual environment in $(PREFIX)/lib/firstspike, systemd units, udev rules, models, manual. See
+# docs/service.md. With DESTDIR nothing of this machine is touched.
+PREFIX ?= /usr
+SYSTEM_PYTHON ?= /usr/bin/python3
+install: setup
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" PYTHON="$(SYSTEM_PYTHON)" packaging/install.sh $(BIN)/python
+
+uninstall:
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" packaging/uninstall.sh
+
+deb: setup
+	@PYTHON="$(SYSTEM_PYTHON)" packaging/deb.sh $(BIN)/python
+
 # What faults cost, as a table: the quick forms, or with LONG=1 those of `make soak` too (an hour).
 .PHONY: faults
 FIGURES := build/faults.jsonl

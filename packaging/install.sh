@@ -30,7 +30,7 @@ rm -f build/wheel/firstspike-*.whl
 # CMake would take DESTDIR for its own.
 env -u DESTDIR "$build_python" -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir build/wheel .
 echo "install: a virtual environment in $DESTDIR$venv"
-rm -rf "${DESTDIR:?}$venv" 2>/dev/null || rm -rf "$DESTDIR$venv"
+rm -rf "$DESTDIR${venv:?}"
 "$PYTHON" -m venv --without-pip "$DESTDIR$venv"
 "$build_python" -m pip --python "$DESTDIR$venv/bin/python3" install --quiet --disable-pip-version-check --no-compile \
     --no-warn-script-location --constraint constraints.txt "$(echo build/wheel/firstspike-*.whl)${EXTRAS:+[$EXTRAS]}"
@@ -78,8 +78,10 @@ if [ -z "$DESTDIR" ]; then
     if command -v systemd-sysusers >/dev/null; then systemd-sysusers firstspike.conf; systemd-tmpfiles --create firstspike.conf; fi
     if [ -d /run/systemd/system ]; then
         systemctl daemon-reload
-        udevadm control --reload || true
-        udevadm trigger --subsystem-match=usb --subsystem-match=powercap || true
+        if command -v udevadm >/dev/null; then
+            udevadm control --reload || true
+            udevadm trigger --subsystem-match=usb --subsystem-match=powercap || true
+        fi
     fi
     echo "install: done. To start it: systemctl enable --now firstspike; to see what is missing: firstspike doctor"
 fi

@@ -16,7 +16,6 @@ from firstspike.bundle import Bundle, open_bundle
 from firstspike.clock import Clock, SystemClock, VirtualClock
 from firstspike.config import Loaded
 from firstspike.energy import telemetry
-from firstspike.energy.telemetry import Telemetry
 from firstspike.generations import Generations
 from firstspike.handover import Handover, Inline, Queued
 from firstspike.health import Heartbeat
@@ -56,17 +55,12 @@ class Rooms:
     shelf: Shelf
     await_plans: Callable[[], None]
     """Waits until the plans are ready, as far as this run needs them."""
-    energy: Telemetry | None
-    """None: the configuration wants none."""
-
-    @property
-    def account(self) -> AbstractContextManager[object]:
-        """Reads the energy meters while it is entered."""
-        return self.energy or nullcontext()
+    account: telemetry.Telemetry | None
+    """Reads the energy meters while it is entered; None: the configuration wants none."""
 
     def run(self) -> None:
         """Run until the source ends or the daemon is to stop."""
-        with self.account:
+        with self.account or nullcontext():
             self.await_plans()
             self.pipeline.run()
 
@@ -97,12 +91,11 @@ def rooms(
         manifest = bundle.manifest
         with loaded.blame("window"):
             window = config.window.over(manifest.window)
+        # What a recording teaches is no camera's, and would change the next replay.
+        keep = config.source.kind != "recording"
         with loaded.blame("filter"):
-            # What a recording teaches is no camera's, and would change the next replay.
-            filters = config.filter.filters(loaded.base, config.window.reset_us, keep=config.source.kind != "recording")
-        settings = Settings(
-            window=window, max_events=config.window.max_events, reset_us=config.window.reset_us, filters=filters
-        )
+            filters = config.filter.filters(loaded.base, config.window.reset_us, keep=keep)
+        settings = Settings(window, config.window.max_events, config.window.reset_us, filters)
         decide = config.decide.over(manifest.decide)
         shelf = Shelf(before.shelf if before else None)
         stack.callback(shelf.close)
@@ -116,8 +109,9 @@ def rooms(
         epoch = before.epoch if before else bundle.digest[:16] if virtual else os.urandom(8).hex()
         scheduling = config.schedule.settings()
         live = not virtual and source.speed is not None
-        running = before.energy if before else None
-        account = _telemetry(loaded, bundle, clock, epoch, energy, shelf, running) if config.energy.enabled else None
+        account = telemetry.make(
+            config.energy, loaded.base, loaded.backends, bundle, clock, epoch, energy, stack
+        ) if config.energy.enabled else None  # fmt: skip
         accounts = account.accounts if account else None
         runner = Runner(backends, scheduling if live else scheduling.for_replay(), clock, accounts)
         deadline_ns = config.schedule.deadline_ns
@@ -139,34 +133,13 @@ def rooms(
         def await_plans() -> None:
             # A replay's answers should come from the plan that was asked for; a live stream takes any.
             runner.wait_ready(first=not live, stopping=stopping, within_s=config.schedule.start_s)
-            if account is not None and account is not running:
-                account.begin(stopping, rest=live and before is None)
+            if account is not None and before is None:
+                account.begin(stopping, rest=live)
 
         yield Rooms(
             bundle=bundle, source=source, runner=runner, clock=clock, epoch=epoch, pipeline=pipeline, settings=settings,
-            answerer=answerer, handover=handover, switch=switch, shelf=shelf, await_plans=await_plans, energy=account,
+            answerer=answerer, handover=handover, switch=switch, shelf=shelf, await_plans=await_plans, account=account,
         )  # fmt: skip
-
-
-def _telemetry(
-    loaded: Loaded, bundle: Bundle, clock: Clock, epoch: str, sink: Callable[[Energy], None] | None, shelf: Shelf,
-    before: Telemetry | None,
-) -> Telemetry:  # fmt: skip
-    """The energy account: the running one, if nothing that it is of is another."""
-    config = loaded.config.energy
-    parts = [
-        said
-        for choice in loaded.backends
-        for one in (choice, *choice.parts)
-        for said in (one.name, one.kind, one.meter or "", one.options)
-    ]
-    return shelf.get(
-        key_of("energy", config, str(loaded.base), bundle.digest, *parts),
-        lambda: telemetry.make(
-            config, loaded.base, loaded.backends, bundle, clock, epoch, sink, before.accounts if before else None
-        ),
-        Telemetry.close,
-    )
 
 
 def _source(loaded: Loaded, given: Source | None) -> tuple[str, Callable[[], Source], Callable[[Source], None]]:
@@ -225,12 +198,7 @@ def run(
         def make(loaded: Loaded, stopping: Callable[[], bool], before: Rooms | None) -> AbstractContextManager[Rooms]:
             return rooms(loaded, send, stopping, early=send_early, energy=send_energy, before=before, part=answers)
 
-        def taken(made: Rooms, before: Rooms) -> None:
-            if made.energy is not before.energy:
-                if before.energy:
-                    before.energy.stop()  # one speaks at a time: they share the count of messages
-                if made.energy:
-                    made.energy.start()
+        def taken(made: Rooms) -> None:
             health.follow(made, generations.loaded.config.publish.health_period_s)
             manager.runs(made, endpoint)
 
@@ -251,9 +219,7 @@ def run(
                 generations,
             )
         )
-        if made.energy:
-            made.energy.start()
-        stack.callback(generations.hush)
+        stack.enter_context(generations.metering())
         stack.enter_context(manager.watching(generations, health))
         if publish.wait_for_subscriber_s > 0:
             log.info("waiting up to %g s for a subscriber", publish.wait_for_subscriber_s)

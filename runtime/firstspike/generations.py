@@ -12,10 +12,11 @@ What cannot be changed in a running daemon is refused by name. So is everything 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 FIXED = (("publish", "endpoint"), ("publish", "high_water_mark"), ("clock", "kind"))
 """Keys that a running daemon keeps: its sockets and its clock."""
-LIVE = {"model", "backend", "window", "decide", "schedule", "publish", "log"}
+LIVE = {"model", "backend", "window", "decide", "schedule", "publish", "energy", "log"}
 """Sections that a pipeline need not be made anew for; windows are among its settings."""
 MAX_ERROR = 2000
 
@@ -49,11 +50,11 @@ class Generations:
     Args:
         make: makes rooms.
         stopping: True ends the run.
-        taken: told of rooms that took over, and of those before, which are closed then.
+        taken: told of rooms that took over, after the first.
     """
 
     def __init__(
-        self, make: Make, stopping: Callable[[], bool], taken: Callable[[Rooms, Rooms], None] = lambda *_: None
+        self, make: Make, stopping: Callable[[], bool], taken: Callable[[Rooms], None] = lambda _: None
     ) -> None:
         self._make = make
         self._stopping = stopping
@@ -61,6 +62,8 @@ class Generations:
         self._loaded: Loaded | None = None
         self._rooms: Rooms | None = None
         self._stack = ExitStack()
+        self._meter = ExitStack()
+        self._metering = False
         self._next: Rooms | None = None
         """The one that follows when the pipeline has ended."""
         self._running = False
@@ -96,11 +99,6 @@ class Generations:
     def _to_end(self) -> bool:
         return self._next is not None or self._stopping()
 
-    def hush(self) -> None:
-        """Let the energy account send its last messages: those who take them are about to go."""
-        if self.rooms.energy is not None:
-            self.rooms.energy.stop()
-
     def close(self) -> None:
         """Close what is running, or was."""
         self._stack.close()
@@ -117,7 +115,7 @@ class Generations:
                     self._running = False
                     following, self._next = self._next, None
                     if following is not None:
-                        following.answerer.follow(self.rooms.answerer)
+                        self._follow(following, self.rooms)
                         self._rooms = following
                     self._turn.notify_all()
             if following is None or self._stopping():
@@ -162,10 +160,11 @@ class Generations:
                     f"schedule.plans: none can answer yet ({'; '.join(new.runner.out())}), and the running "
                     "configuration can: restart the daemon to use it all the same"
                 )
-            if new.source is old.source and new.settings == old.settings and same_road(self.loaded, loaded):
+            if new.source is old.source and same_road(self.loaded, loaded) and windows_alike(new, old):
                 new = replace(new, pipeline=old.pipeline, switch=old.switch)
-                follow = lambda: new.answerer.follow(old.answerer)  # noqa: E731 (it is called once, at its moment)
-                done = old.switch.change(new.handover, new.bundle.manifest.input, follow)
+                done = old.switch.change(
+                    new.handover, new.bundle.manifest.input, functools.partial(self._follow, new, old)
+                )
             else:
                 done = self._run_next(new)
             if not done:
@@ -174,8 +173,30 @@ class Generations:
         self._rooms, self._loaded = new, loaded
         new.shelf.take_over()
         before, self._stack = self._stack, stack
-        self._taken(new, old)
+        self._taken(new)
         before.close()
+
+    def _follow(self, new: Rooms, old: Rooms) -> None:
+        """What was counted goes on; between two windows."""
+        new.answerer.follow(old.answerer)
+        self._meter.close()
+        if new.account is not None and self._metering:
+            if old.account is not None:
+                new.account.follow(old.account)
+            self._meter.enter_context(new.account)
+            new.account.begin(self._stopping, rest=False)
+
+    @contextmanager
+    def metering(self) -> Iterator[None]:
+        """While it is entered, the running configuration's energy account is kept."""
+        self._metering = True
+        try:
+            with self._meter:
+                if self.rooms.account is not None:
+                    self._meter.enter_context(self.rooms.account)
+                yield
+        finally:
+            self._metering = False
 
     def _run_next(self, new: Rooms) -> bool:
         """Let `run` go on with these; False if it has ended."""
@@ -185,6 +206,11 @@ class Generations:
             self._next = new
             self._turn.wait_for(lambda: self._next is None)
             return self._rooms is new
+
+
+def windows_alike(new: Rooms, old: Rooms) -> bool:
+    """Whether windows are cut alike; what filters do, the configuration says."""
+    return replace(new.settings, filters=None) == replace(old.settings, filters=None)
 
 
 def same_road(running: Loaded, loaded: Loaded) -> bool:

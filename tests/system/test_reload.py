@@ -23,7 +23,7 @@ from firstspike.config_layers import read_layers
 from firstspike.manager import Manager
 from firstspike.service import Notifier
 from firstspike.sources.simulated import _Simulation
-from firstspike.topics import TOPICS
+from firstspike.topics import ENERGY, TOPICS
 
 GOOD = f"""\
 [model]
@@ -209,6 +209,33 @@ def until(subscriber, right):
             return health
         time.sleep(0.05)
     raise AssertionError("health never told so")
+
+
+def test_the_energy_account_goes_on_over_reloads_and_filters_begin_anew(running, text):
+    received = []
+    with Subscriber(f"ipc://{running.file.parent}/p", topics=(ENERGY,)) as subscriber:
+
+        def take(more):
+            wanted = len(received) + more
+            while len(received) < wanted:
+                message = subscriber.receive(20)
+                assert message is not None
+                received.append(message)
+
+        shorter = text + "[energy]\nwindow_s = 0.3\nmeters = []\n"
+        assert running.reload(shorter)
+        take(4)
+        pipeline = running.manager.generations.rooms.pipeline
+        assert running.reload(shorter + "[decide]\ndecay = 0.5\n")
+        assert running.manager.generations.rooms.pipeline is pipeline
+        take(4)
+        assert running.reload(shorter + "[filter]\nrefractory_us = 100\n")
+        assert running.manager.generations.rooms.pipeline is not pipeline
+        take(4)
+        assert subscriber.lost["energy"] == 0
+    since = [one.since_start.inferences for one in received if one.subject == "host"]
+    assert since == sorted(since)
+    assert since[-1] > since[0]
 
 
 BAD = {

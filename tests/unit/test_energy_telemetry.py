@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -139,16 +139,17 @@ def test_energy_windows_of_a_live_sensor(tmp_path, board):
     spikes = Spikes(16, np.zeros((2, 34, 34), np.uint8), 100)
     answer = Inference("emulator", np.zeros(10, np.int32), None)
     section = EnergySection(root=str(tmp_path), window_s=0.5, baseline_s=1.0)
-    telemetry = make(section, tmp_path, [CHOICE], bundle, SystemClock(), "e", out.append)
-    with closing(telemetry), telemetry, Ticking(board / "power1_input", 50, 4.0) as sensor:
-        telemetry.begin(lambda: False, rest=True)
-        sensor.watts = 6.0  # nobody is faster than the load
-        end = time.monotonic() + 1.8
-        while time.monotonic() < end:
-            telemetry.accounts.begin()
-            telemetry.accounts.answered("emulator", spikes, answer, 1_000_000)
-            telemetry.accounts.end()
-            time.sleep(0.01)
+    with ExitStack() as stack, Ticking(board / "power1_input", 50, 4.0) as sensor:
+        telemetry = make(section, tmp_path, [CHOICE], bundle, SystemClock(), "e", out.append, stack)
+        with telemetry:
+            telemetry.begin(lambda: False, rest=True)
+            sensor.watts = 6.0  # nobody is faster than the load
+            end = time.monotonic() + 1.8
+            while time.monotonic() < end:
+                telemetry.accounts.begin()
+                telemetry.accounts.answered("emulator", spikes, answer, 1_000_000)
+                telemetry.accounts.end()
+                time.sleep(0.01)
     metered = [m for m in out if m.name == "emulator" and m.classification is not None and m.total_j is not None]
     last = metered[-1]
     assert last.method == "integrated"
@@ -175,12 +176,13 @@ def test_a_counter_gives_differences(tmp_path):
     thread = threading.Thread(target=count)
     thread.start()
     try:
-        section = EnergySection(root=str(tmp_path), window_s=0.5)
-        bundle = open_bundle(MODELS / "nmnist")
-        telemetry = make(section, tmp_path, [CHOICE], bundle, SystemClock(), "e", out.append)
-        with closing(telemetry), telemetry:
-            telemetry.begin(lambda: False, rest=False)
-            time.sleep(1.7)
+        with ExitStack() as stack:
+            section = EnergySection(root=str(tmp_path), window_s=0.5)
+            bundle = open_bundle(MODELS / "nmnist")
+            telemetry = make(section, tmp_path, [CHOICE], bundle, SystemClock(), "e", out.append, stack)
+            with telemetry:
+                telemetry.begin(lambda: False, rest=False)
+                time.sleep(1.7)
     finally:
         stop.set()
         thread.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         evaluation.add(decision)
         progress.show(f"{len(evaluation.tallies)} of {len(truths)} recordings")
 
-    with daemon.rooms(loaded, take, stopping.is_set) as made, made.account:
+    with daemon.rooms(loaded, take, stopping.is_set) as made, made.account or nullcontext():
         made.await_plans()
         if not made.runner.first_is_ready():
             raise UnavailableError(f"{made.runner.out()[0]}: nothing was evaluated: mend that, or name another --plan")

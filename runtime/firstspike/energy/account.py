@@ -74,20 +74,15 @@ class Accounts:
         window_ns: length of an energy window.
         sink: takes the messages; None: nobody wants them.
         why: the machine has no meter to read.
-        before: those that these follow, and which are stopped when these start: totals and messages are counted on.
     """
 
     def __init__(
         self, *, plans: Mapping[str, PlanMeters], host: Names, model: Model | None, clock: Clock, epoch: str,
         window_ns: int, sink: Callable[[Energy], None] | None, why: str | None,
-        fixed: Mapping[str, Modelled] | None = None, before: Accounts | None = None,
+        fixed: Mapping[str, Modelled] | None = None,
     ) -> None:  # fmt: skip
-        known: dict[str, Totals] = {name: plan.totals for name, plan in before._plans.items()} if before else {}
-        self._plans: dict[str, _Plan] = {
-            name: _Plan(meters, why, known.get(name, Totals())) for name, meters in plans.items()
-        }
-        self._host = host
-        self._host_totals: Totals = before._host_totals if before else Totals()
+        self._plans = {name: _Plan(meters, why) for name, meters in plans.items()}
+        self._host, self._host_totals = host, Totals()
         self._model, self._clock, self._epoch, self._sink, self._why = model, clock, epoch, sink, why
         self._fixed = fixed or {}
         self._unlearnt: Spikes | None = None
@@ -99,18 +94,23 @@ class Accounts:
         """By the window's number."""
         self._shares: dict[Names, Shares] = {}
         self._seq = 0
-        self._before = before
         self._busy = 1
         """Windows that are with the plans; at first the start of the plans themselves."""
         self._ended_ns = self.began_ns
+
+    def follow(self, before: Accounts) -> None:
+        """Go on where another of this run, which has ended, left off."""
+        with self._lock:
+            self._seq, self._host_totals = before._seq, before._host_totals
+            for name, plan in self._plans.items():
+                if name in before._plans:
+                    plan.totals = before._plans[name].totals
 
     def start(self) -> None:
         """Let the first window begin now: the meters are being read."""
         with self._lock:
             self.began_ns = self._clock.now_ns()
             self._work.clear()
-            if self._before is not None:
-                self._seq, self._before = self._before._seq, None
 
     @property
     def sums(self) -> list[Names]:

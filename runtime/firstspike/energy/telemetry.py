@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +98,6 @@ class Telemetry:
     def __init__(self, accounts: Accounts, meters: Sequence[Meter], section: EnergySection, clock: Clock) -> None:
         self.accounts = accounts
         self._virtual = clock.kind == "virtual"
-        self._meters = meters
         self._sampler = Sampler(meters, section.sample_hz, 2 * section.window_s + 20)
         self._baselines = {meter.name: Baseline(meter) for meter in meters}
         self._baseline_s = section.baseline_s if meters else 0.0
@@ -105,43 +105,30 @@ class Telemetry:
         self._look_s = LOOK_S if meters else section.window_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="energy", daemon=True)
-        self._running = False
         self._number = 0
 
-    def start(self) -> None:
-        """Read the meters from now on."""
-        if self._virtual or self._running:
-            return
-        self._running = True
-        self._sampler.__enter__()
-        until = time.monotonic() + FIRST_S
-        while time.monotonic() < until and not all(track.last_ns() for track in self._sampler.tracks.values()):
-            time.sleep(0.001)
-        self.accounts.start()
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Read them no more, and tell no more; for good."""
-        if self._virtual:
-            self.accounts.finish()
-        elif self._running:
-            self._running = False
-            self._stopping.set()
-            self._thread.join()
-            self._sampler.__exit__()
-
-    def close(self) -> None:
-        """Stop, and let go of the meters."""
-        self.stop()
-        for meter in self._meters:
-            meter.close()
-
     def __enter__(self) -> Telemetry:
-        self.start()
+        if not self._virtual:
+            self._sampler.__enter__()
+            until = time.monotonic() + FIRST_S
+            while time.monotonic() < until and not all(track.last_ns() for track in self._sampler.tracks.values()):
+                time.sleep(0.001)
+            self.accounts.start()
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        if self._virtual:
+            self.accounts.finish()
+            return
+        self._stopping.set()
+        self._thread.join()
+        self._sampler.__exit__()
+
+    def follow(self, before: Telemetry) -> None:
+        """Go on where another of this run, which has ended, left off: totals, messages' numbers, idle power."""
+        self.accounts.follow(before.accounts)
+        self._baselines |= {name: one for name, one in before._baselines.items() if name in self._baselines}
 
     def begin(self, stopping: Callable[[], bool], *, rest: bool) -> None:
         """Tell that the plans are ready: from here on the machine is idle when nothing is inferred.
@@ -226,9 +213,9 @@ def twins(model: Model | None, choices: Sequence[BackendChoice]) -> dict[str, Mo
 
 def make(
     section: EnergySection, base: Path, choices: Sequence[BackendChoice], bundle: Bundle, clock: Clock, epoch: str,
-    sink: Callable[[Energy], None] | None, before: Accounts | None = None,
+    sink: Callable[[Energy], None] | None, stack: ExitStack,
 ) -> Telemetry:  # fmt: skip
-    """What feeds the account, to be started, and closed.
+    """What feeds the account, to be entered.
 
     Args:
         section: `[energy]`.
@@ -238,7 +225,7 @@ def make(
         clock: the daemon's.
         epoch: this run's name.
         sink: takes the messages.
-        before: of the configuration that this one follows: its totals and its count of messages go on.
+        stack: closes what is opened.
     """
     if clock.kind == "virtual":
         wiring = Wiring((), {choice.name: PlanMeters((), () if choice.parts else None) for choice in choices}, VIRTUAL)
@@ -251,10 +238,12 @@ def make(
             meter = found.named(name)
             if meter is not None and meter not in meters:
                 meter.close()
+        for opened in meters:
+            stack.callback(opened.close)
         log.info("energy: %s", ", ".join(wiring.names) or wiring.why)
     model = model_of(bundle, at_once=clock.kind == "virtual")
     accounts = Accounts(
         plans=wiring.plans, host=wiring.host, model=model, fixed=twins(model, choices), clock=clock, epoch=epoch,
-        window_ns=round(section.window_s * 1e9), sink=sink, why=wiring.why, before=before,
+        window_ns=round(section.window_s * 1e9), sink=sink, why=wiring.why,
     )  # fmt: skip
     return Telemetry(accounts, meters, section, clock)
