@@ -32,17 +32,17 @@ def test_twice_the_load_that_can_be_answered(tmp_path, seconds):
                 else:
                     oldest = max(oldest, age)
                     answered.append(decision.status)
-                    # An answer after the deadline is called late, and is none of those that are in time.
-                    assert (age > DEADLINE_MS) == (decision.status == "late"), decision
+                    # Nothing after the deadline passes for an answer in time.
+                    assert age <= DEADLINE_MS or decision.status != "ok", decision
             before = before or footprint(child.pid)
             watch.decisions.clear()
             del watch.health[:-1]
         after = footprint(child.pid)
         totals = watch.health[-1].counters
-        late = answered.count("late")
+        late = len(answered) - answered.count("ok")
         figure(
             f"overload: twice the load, {seconds} s",
-            f"{count} windows: {len(answered)} answered, {late} of them late, {dropped} dropped and published as that; "
+            f"{count} windows: {len(answered)} answered, {late} of them late or not in time, {dropped} dropped; each published as that; "
             f"oldest answered {oldest:.0f} ms (deadline {DEADLINE_MS}); memory {before[3]:.1f} → {after[3]:.1f} MiB; "
             f"{watch.subscriber.lost['decision']} decisions lost",
         )
