@@ -32,24 +32,24 @@ def test_twice_the_load_that_can_be_answered(tmp_path, seconds):
                 else:
                     oldest = max(oldest, age)
                     answered.append(decision.status)
-                    # An answer after the deadline is called late, and is none of those that are in time.
-                    assert (age > DEADLINE_MS) == (decision.status == "late"), decision
+                    # Nothing after the deadline passes for an answer in time.
+                    assert age <= DEADLINE_MS or decision.status != "ok", decision
             before = before or footprint(child.pid)
             watch.decisions.clear()
             del watch.health[:-1]
         after = footprint(child.pid)
         totals = watch.health[-1].counters
-        late = answered.count("late")
+        late, lost = len(answered) - answered.count("ok"), watch.subscriber.lost["decision"]
         figure(
             f"overload: twice the load, {seconds} s",
-            f"{count} windows: {len(answered)} answered, {late} of them late, {dropped} dropped and published as that; "
-            f"oldest answered {oldest:.0f} ms (deadline {DEADLINE_MS}); memory {before[3]:.1f} → {after[3]:.1f} MiB; "
-            f"{watch.subscriber.lost['decision']} decisions lost",
+            f"{count} windows: {len(answered)} answered, {late} of them late or degraded, {dropped} dropped, each "
+            f"published as that; oldest answered {oldest:.0f} ms (deadline {DEADLINE_MS}); memory {before[3]:.1f} → "
+            f"{after[3]:.1f} MiB; {lost} decisions lost",
         )
     assert dropped > 0
     assert len(answered) > count // 10
     assert late <= len(answered) // 20  # a busy machine may hold up one or two
-    assert watch.subscriber.lost["decision"] == 0
+    assert lost == 0
     assert totals.decisions_dropped == totals.dropped_stale + totals.dropped_hopeless + totals.dropped_replaced
     assert after[:3] <= (before[0] + 2, before[1] + 1, before[2] + 1)
     assert after[3] <= before[3] + 8
