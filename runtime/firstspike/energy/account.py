@@ -140,7 +140,13 @@ class Accounts:
         with self._lock:
             if virtual:
                 closed = self._close_before(number)
-            self._work.setdefault(number, {}).setdefault(name, Work()).add(0 if virtual else latency_ns, found)
+            window = self._work.get(number)
+            if window is None:
+                window = self._work[number] = {}
+            work = window.get(name)
+            if work is None:
+                work = window[name] = Work()
+            work.add(0 if virtual else latency_ns, found)
             plan = self._plans[name]
             latest, why = plan.latest, plan.why
         self._send(closed)
