@@ -17,7 +17,8 @@ from firstspike.energy.operations import Model, Modelled
 from firstspike.energy.records import Latest, Work, metered, modelled, of_decision, of_window, of_work
 from firstspike.energy.share import Share, Shares
 from firstspike.energy.totals import Totals
-from firstspike.messages import DecisionEnergy, Energy
+from firstspike.messages import Energy
+from firstspike.messages_energy import DecisionEnergy
 from firstspike.types import Inference, Spikes
 
 Names = tuple[str, ...]
