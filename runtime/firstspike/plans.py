@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from firstspike.backends import Backend, SteppingBackend
 from firstspike.clock import Clock
 from firstspike.energy.account import Accounts
-from firstspike.messages import BackendHealth, DecisionEnergy
+from firstspike.messages import BackendHealth
+from firstspike.messages_energy import DecisionEnergy
 from firstspike.schedule import Outcome, Plan, Scheduler, Settings
 from firstspike.schedule.figures import TRUSTED
 from firstspike.types import Inference, Spikes

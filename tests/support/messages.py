@@ -6,7 +6,6 @@ from firstspike.messages import (
     Counters,
     Decision,
     Energy,
-    EnergySoFar,
     Evidence,
     FirstSpike,
     Health,
@@ -15,6 +14,7 @@ from firstspike.messages import (
     Stamps,
     WindowAnswer,
 )
+from firstspike.messages_energy import EnergySoFar
 
 
 def spike(step=9, known=None, label="3", candidates=None, agrees=True):

@@ -17,7 +17,8 @@ from firstspike.energy.operations import Model, Modelled
 from firstspike.energy.records import Latest, Work, metered, modelled, of_decision, of_window, of_work
 from firstspike.energy.share import Share, Shares
 from firstspike.energy.totals import Totals
-from firstspike.messages import DecisionEnergy, Energy
+from firstspike.messages import Energy
+from firstspike.messages_energy import DecisionEnergy
 from firstspike.types import Inference, Spikes
 
 Names = tuple[str, ...]
@@ -148,7 +149,13 @@ class Accounts:
         with self._lock:
             if virtual:
                 closed = self._close_before(number)
-            self._work.setdefault(number, {}).setdefault(name, Work()).add(0 if virtual else latency_ns, found)
+            window = self._work.get(number)
+            if window is None:
+                window = self._work[number] = {}
+            work = window.get(name)
+            if work is None:
+                work = window[name] = Work()
+            work.add(0 if virtual else latency_ns, found)
             plan = self._plans[name]
             latest, why = plan.latest, plan.why
         self._send(closed)

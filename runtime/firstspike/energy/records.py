@@ -9,7 +9,7 @@ from typing import Any
 from firstspike.energy.interval import Figure
 from firstspike.energy.operations import Modelled
 from firstspike.energy.share import Share
-from firstspike.messages import ClassificationEnergy, DecisionEnergy
+from firstspike.messages_energy import ClassificationEnergy, DecisionEnergy
 
 
 @dataclass(slots=True)

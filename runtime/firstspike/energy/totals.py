@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import hypot, sqrt
 
 from firstspike.energy.interval import Figure
-from firstspike.messages import EnergySoFar
+from firstspike.messages_energy import EnergySoFar
 
 
 class Totals:
