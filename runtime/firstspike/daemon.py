@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from firstspike import endpoints, plugins
+from firstspike import access, endpoints, plugins
 from firstspike.answer import Answerer, Due
 from firstspike.backends import Backend
 from firstspike.bundle import Bundle, open_bundle
@@ -127,6 +127,7 @@ def run(
     """
     publish = loaded.config.publish
     endpoint = endpoints.resolve(publish.endpoint)
+    remote = access.remote(publish.tcp, publish.keys, loaded.base)
     with ExitStack() as stack:
 
         def send(decision: Decision) -> None:
@@ -138,10 +139,14 @@ def run(
             sink(provisional)
 
         made = stack.enter_context(rooms(loaded, send, stopping.is_set, early=send_early))
-        publisher = Publisher(endpoint, made.epoch, high_water_mark=publish.high_water_mark)
+        publisher = Publisher(
+            endpoint, made.epoch, high_water_mark=publish.high_water_mark, remote=remote, group=publish.group,
+            max_connections=publish.max_connections,
+        )  # fmt: skip
         stack.callback(publisher.close)
         plans = ", ".join(backend.name for backend in made.runner.backends)
-        log.info("publishing on %s (model %s, plans %s)", endpoint, made.bundle.manifest.name, plans)
+        where = f"{endpoint} and {remote.endpoint}" if remote else endpoint
+        log.info("publishing on %s (model %s, plans %s)", where, made.bundle.manifest.name, plans)
         health = stack.enter_context(
             Heartbeat(made.bundle.manifest, made.pipeline, made.runner, publisher, made.epoch, publish.health_period_s)
         )

@@ -23,6 +23,7 @@ from firstspike.cli import (
     hybrid,
     info,
     inspect,
+    keys,
     replay,
     run,
     schemas,
@@ -39,14 +40,15 @@ log = logging.getLogger(__name__)
 
 COMMANDS = (
     run, replay, evaluate, watch, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench, verify, check,
-    doctor, workers, simulate, schemas,
+    doctor, workers, keys, simulate, schemas,
 )  # fmt: skip
 
 EPILOG = """\
 exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,
 70 a fault of firstspike, 74 output failed, 78 wrong configuration or bundle, 130 interrupted
 documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md,
-docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/workers.md (accelerators)"""
+docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/workers.md (accelerators),
+docs/security.md"""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from firstspike import endpoints, plugins
+from firstspike import access, endpoints, plugins
 from firstspike.bundle import open_bundle
 from firstspike.cli.common import add_config_arguments, apply_settings
 from firstspike.cli.output import emit, emit_json
@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     config = loaded.config
     config.window.over(bundle.manifest.window)
     endpoint = endpoints.resolve(config.publish.endpoint)
+    remote = access.remote(config.publish.tcp, config.publish.keys, loaded.base)
     # A back end that cannot run the bundle is a fault of the configuration too, and a source without files.
     for choice in loaded.backends:
         place.make(choice, bundle).close()
@@ -42,5 +43,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for key, (value, origin) in sorted(loaded.values.items()):
         emit(f"{'.'.join(key)} = {value!r}  ({origin})")
-    emit(f"ok: model {bundle.manifest.name}@{bundle.manifest.version}, publishes on {endpoint}")
+    where = f"{endpoint} and {remote.endpoint}" if remote else endpoint
+    emit(f"ok: model {bundle.manifest.name}@{bundle.manifest.version}, publishes on {where}")
     return 0
