@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_DOMAIN = b"firstspike"
+HANDSHAKE_BYTES = 1024
+"""CURVE's greetings have up to some 400; what is larger is refused unread."""
 LOG_EVERY_S = 1.0
 LOOK_S = 1.0
 """Between looks whether the list has changed."""
@@ -110,6 +112,7 @@ def remote(tcp: str, folder: str, base: Path) -> Remote | None:
 def secure(socket: zmq.Socket[bytes], remote: Remote) -> None:
     """Let what a socket binds from now on speak CURVE, and ask ZAP about everyone."""
     socket.set(zmq.CURVE_SERVER, 1)
+    socket.set(zmq.MAXMSGSIZE, HANDSHAKE_BYTES)
     socket.set(zmq.CURVE_PUBLICKEY, remote.pair.public)
     socket.set(zmq.CURVE_SECRETKEY, remote.pair.secret)
     socket.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)

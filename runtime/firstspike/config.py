@@ -140,6 +140,14 @@ class PublishSection(Section):
     )
 
 
+class MetricsSection(Section):
+    """`[metrics]`."""
+
+    enabled: bool = False
+    address: Annotated[str, Field(description="ADDRESS:PORT of GET /metrics and /healthz")] = "127.0.0.1:9464"
+    allow_remote: Annotated[bool, Field(description="let other machines read: whoever reaches the address can")] = False
+
+
 class ClockSection(Section):
     """`[clock]`."""
 
@@ -162,6 +170,7 @@ class Config(Section):
     decide: DecideSection = DecideSection()
     schedule: ScheduleSection = ScheduleSection()
     publish: PublishSection = PublishSection()
+    metrics: MetricsSection = MetricsSection()
     clock: ClockSection = ClockSection()
     log: LogSection = LogSection()
 

@@ -14,11 +14,13 @@ from firstspike.answer import Answerer, Due
 from firstspike.backends import Backend
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.clock import Clock, SystemClock, VirtualClock
-from firstspike.config import Loaded
+from firstspike.config import Loaded, MetricsSection
 from firstspike.handover import Handover, Inline, Queued
 from firstspike.health import Heartbeat
 from firstspike.hybrid import place
 from firstspike.messages import Decision, Provisional
+from firstspike.metrics import Metrics
+from firstspike.metrics_server import MetricsServer, address_of
 from firstspike.pipeline import Pipeline, Settings
 from firstspike.plans import Runner
 from firstspike.publish import Publisher
@@ -112,6 +114,21 @@ def rooms(
         yield Rooms(bundle, source, runner, clock, epoch, pipeline, await_plans)
 
 
+def serve_metrics(section: MetricsSection, metrics: Metrics, health: Heartbeat) -> MetricsServer:
+    """Metrics and health over HTTP."""
+
+    def healthy() -> tuple[bool, str]:
+        state = health.message().state
+        return state in ("running", "degraded"), state
+
+    address = address_of(section.address, allow_remote=section.allow_remote)
+    server = MetricsServer(address, metrics.text, healthy)
+    log.info("metrics on http://%s/metrics", section.address)
+    if section.allow_remote:
+        log.warning("metrics.allow_remote: whoever reaches %s can read them", section.address)
+    return server
+
+
 def run(
     loaded: Loaded, stopping: threading.Event, sink: Callable[[Decision | Provisional], None] = lambda _: None
 ) -> Pipeline:
@@ -126,12 +143,17 @@ def run(
         The pipeline that ran, for its totals and failures.
     """
     publish = loaded.config.publish
+    if loaded.config.metrics.enabled:
+        address_of(loaded.config.metrics.address, allow_remote=loaded.config.metrics.allow_remote)
     endpoint = endpoints.resolve(publish.endpoint)
     remote = access.remote(publish.tcp, publish.keys, loaded.base)
     with ExitStack() as stack:
+        metrics: Metrics | None = None
 
         def send(decision: Decision) -> None:
             publisher.publish_decision(decision)
+            if metrics is not None:
+                metrics.observe(decision)
             sink(decision)
 
         def send_early(provisional: Provisional) -> None:
@@ -150,6 +172,9 @@ def run(
         health = stack.enter_context(
             Heartbeat(made.bundle.manifest, made.pipeline, made.runner, publisher, made.epoch, publish.health_period_s)
         )
+        if loaded.config.metrics.enabled:
+            metrics = Metrics(health.message, publisher.connections, publisher.next_seq)
+            stack.enter_context(serve_metrics(loaded.config.metrics, metrics, health))
         if publish.wait_for_subscriber_s > 0:
             log.info("waiting up to %g s for a subscriber", publish.wait_for_subscriber_s)
             if not publisher.wait_for_subscriber(publish.wait_for_subscriber_s, stopping.is_set):

@@ -85,6 +85,7 @@ class Gate:
         watched: the socket, bound after this.
         most: connections at a time, of each of ipc and TCP.
         allowance: what one may send.
+        longest: bytes of one message.
         ours: names of the socket's own ends (`getsockname`), added when it is bound.
     """
 
@@ -92,6 +93,7 @@ class Gate:
     watched: zmq.Socket[bytes]
     most: int
     allowance: Allowance
+    longest: int
     ours: set[object] = field(default_factory=set)
     figures: Figures = field(default_factory=Figures)
     monitor: zmq.Socket[bytes] = field(init=False)
@@ -143,6 +145,8 @@ class Gate:
             with contextlib.suppress(zmq.ZMQError):
                 connection.user = str(frame.get("User-Id"))
         connection.charged += 1
+        if len(frame) > self.longest:
+            self._close(connection, "its messages are too long")
         if connection.charged > self.allowance.first + self.allowance.a_second * (time.monotonic() - connection.since):
             self._close(connection, "it sends too many messages")
 

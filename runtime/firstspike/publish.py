@@ -39,9 +39,9 @@ POLL_MS, SOON_MS = 50, 5
 """Between looks at the connections; soon, if one of them may flood."""
 HANDSHAKE_MS = 3000
 """A connection that has not introduced itself by then is closed."""
-AT_ONCE = 1
-"""Messages that may wait in a connection. ZeroMQ takes in all that come before it sends the next decision: with
-100, one subscriber that never stops subscribing held a decision up for 3 s."""
+AT_ONCE = 2
+"""Messages that may wait in a connection. ZeroMQ takes in all that come before it sends the next decision: with 100,
+one subscriber that never stops subscribing held a decision up for 3 s. (With 1, connections that ZAP lets in stall.)"""
 SUBSCRIPTIONS = Allowance(64, 1.0)
 REQUESTS = Allowance(20, 20.0)
 MOST_A_TICK = 256
@@ -80,8 +80,8 @@ class Publisher:
             self._pub = self._socket(zmq.XPUB, high_water_mark)
             self._pub.set(zmq.XPUB_VERBOSER, 1)
             self._router = self._socket(zmq.ROUTER, 16)
-            self._pub_gate = Gate("publish socket", self._pub, max_connections, SUBSCRIPTIONS)
-            self._router_gate = Gate("snapshot socket", self._router, max_connections, REQUESTS)
+            self._pub_gate = Gate("publish socket", self._pub, max_connections, SUBSCRIPTIONS, MAX_REQUEST_BYTES)
+            self._router_gate = Gate("snapshot socket", self._router, max_connections, REQUESTS, MAX_REQUEST_BYTES)
             self._bind(self._pub_gate, endpoint, gid)
             self._bind(self._router_gate, endpoints.snapshot_of(endpoint), gid)
             if remote is not None:
@@ -172,6 +172,10 @@ class Publisher:
                 self._subscribed.clear()
                 return True
         return False
+
+    def next_seq(self) -> dict[str, int]:
+        """Messages published so far, by topic."""
+        return self._state.next_seq
 
     def connections(self) -> dict[str, int]:
         """How many are connected, and what became of connections since the start, for metrics."""

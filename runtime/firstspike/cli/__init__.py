@@ -29,6 +29,7 @@ from firstspike.cli import (
     schemas,
     simulate,
     sweep,
+    top,
     verify,
     watch,
     workers,
@@ -39,8 +40,8 @@ from firstspike.errors import FirstspikeError
 log = logging.getLogger(__name__)
 
 COMMANDS = (
-    run, replay, evaluate, watch, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench, verify, check,
-    doctor, workers, keys, simulate, schemas,
+    run, replay, evaluate, watch, top, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench, verify,
+    check, doctor, workers, keys, simulate, schemas,
 )  # fmt: skip
 
 EPILOG = """\
@@ -48,7 +49,8 @@ exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69
 70 a fault of firstspike, 74 output failed, 78 wrong configuration or bundle, 130 interrupted
 documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md,
 docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/workers.md (accelerators),
-docs/security.md"""
+docs/security.md,
+docs/metrics.md"""
 
 
 class _Parser(argparse.ArgumentParser):

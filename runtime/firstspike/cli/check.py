@@ -10,6 +10,7 @@ from firstspike.cli.common import add_config_arguments, apply_settings
 from firstspike.cli.output import emit, emit_json
 from firstspike.config_layers import read_layers
 from firstspike.hybrid import place
+from firstspike.metrics_server import address_of
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     config.window.over(bundle.manifest.window)
     endpoint = endpoints.resolve(config.publish.endpoint)
     remote = access.remote(config.publish.tcp, config.publish.keys, loaded.base)
+    address_of(config.metrics.address, allow_remote=config.metrics.allow_remote)
     # A back end that cannot run the bundle is a fault of the configuration too, and a source without files.
     for choice in loaded.backends:
         place.make(choice, bundle).close()
