@@ -81,12 +81,12 @@ class Metrics:
                 one = self._backends.setdefault(decision.backend, Histogram())
                 one.observe(max(0, stamps.inferred_ns - stamps.encoded_ns) / 1e9)
 
-    def add_energy(self, backend: str, method: str, scope: str, joules: float) -> None:
-        """Add energy that was accounted for: whoever accounts says how it was obtained."""
+    def set_energy(self, backend: str, method: str, scope: str, joules: float) -> None:
+        """Say what was used since the start, and how that was obtained: whoever accounts for it knows the total."""
         key = (backend, method, scope)
         with self._lock:
             if key in self._joules or len(self._joules) < MAX_SERIES:
-                self._joules[key] = self._joules.get(key, 0.0) + joules
+                self._joules[key] = joules
 
     def text(self) -> str:
         """All of it, for Prometheus."""

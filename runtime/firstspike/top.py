@@ -112,9 +112,10 @@ def _energy(name: str, decision: Decision) -> list[str]:
     if record is None:
         return []
     fields = record.model_dump() if hasattr(record, "model_dump") else {}
-    joules = next((fields[key] for key in ("per_classification_j", "dynamic_j", "total_j") if fields.get(key)), None)
-    amount = "unavailable" if joules is None else f"{joules * 1e6:.2f} µJ a classification"
-    return [f"energy {name}: {amount}, {fields.get('method', '?')} {fields.get('reason') or ''}".rstrip()]
+    joules = fields.get("dynamic_j")
+    amount = "no figure" if joules is None else f"{joules * 1e6:.2f} µJ a classification"
+    how = ", ".join(str(fields[key]) for key in ("method", "scope", "reason") if fields.get(key))
+    return [f"energy {name}".rstrip() + f": {amount}, {how}"]
 
 
 def _answer(decision: Decision | None) -> str:

@@ -100,8 +100,8 @@ def test_virtual_times_are_no_latencies():
 
 def test_energy_says_how_it_was_obtained_and_may_fall():
     metrics = made()
-    metrics.add_energy("emulator", "modelled", "chip", 0.5)
-    metrics.add_energy("emulator", "modelled", "chip", -0.75)
+    metrics.set_energy("emulator", "modelled", "chip", 0.5)
+    metrics.set_energy("emulator", "modelled", "chip", -0.25)
     name = 'firstspike_energy_joules_total{backend="emulator",method="modelled",scope="chip"}'
     assert parsed(metrics.text())[name] == -0.25
 
@@ -110,7 +110,7 @@ def test_labels_do_not_grow_without_end():
     metrics = made()
     for number in range(500):
         metrics.observe(stamped(1, 1, backend=f"b{number}"))
-        metrics.add_energy(f"b{number}", "modelled", "chip", 1.0)
+        metrics.set_energy(f"b{number}", "modelled", "chip", 1.0)
     found = parsed(metrics.text())
     assert sum(name.startswith("firstspike_inference_latency_seconds_count") for name in found) == 64
     assert sum(name.startswith("firstspike_energy") for name in found) == 64
@@ -119,7 +119,7 @@ def test_labels_do_not_grow_without_end():
 def test_the_dashboard_names_only_metrics_that_exist():
     metrics = made(backends=[BackendHealth(name="emulator", state="ready")])
     metrics.observe(stamped(1, 1))
-    metrics.add_energy("emulator", "modelled", "chip", 1.0)
+    metrics.set_energy("emulator", "modelled", "chip", 1.0)
     there = {name.partition("{")[0] for name in parsed(metrics.text())}
     dashboard = json.loads((ROOT / "docs" / "grafana" / "firstspike.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
