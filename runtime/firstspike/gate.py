@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 UNREAD_LIMIT = 8.0
 """Points for looks that find unread bytes, before a connection is closed."""
-MUCH_BYTES, MUCH, LITTLE = 4096, 2.0, 0.25
+MUCH_BYTES, MUCH, LITTLE = 4096, 4.0, 0.25
 """More unread bytes than a subscriber ever sends at once weigh more: a thread that starves leaves some unread too."""
 FORGIVEN_S = 60.0
 """In this time one point is forgiven."""

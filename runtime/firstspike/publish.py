@@ -186,17 +186,24 @@ class Publisher:
     def _keep_door(self) -> None:
         """Answer snapshots and ZAP, and keep the gates."""
         poller = zmq.Poller()
-        for socket in (self._router, self._zap, self._pub_gate.monitor, self._router_gate.monitor):
+        doors = (
+            (self._pub_gate.monitor, self._pub_gate.take_events),
+            (self._router_gate.monitor, self._router_gate.take_events),
+            (self._zap, self._answer_zap),
+            (self._router, self._answer_snapshots),
+        )
+        for socket, _ in doors:
             poller.register(socket, zmq.POLLIN)
         next_look = next_refresh = 0.0
         wait_ms = POLL_MS
         while not self._closing.is_set():
-            poller.poll(wait_ms)
+            ready = dict(poller.poll(wait_ms))
             try:
-                self._pub_gate.take_events()
-                self._router_gate.take_events()
-                self._answer_zap()
-                self._answer_snapshots()
+                # Who came is known before what it says. What has nothing to say is not asked: that would be most of the
+                # work while nothing happens.
+                for socket, answer in doors:
+                    if socket in ready:
+                        answer()
                 if (now := time.monotonic()) < next_look:
                     continue
                 self._take_subscriptions()

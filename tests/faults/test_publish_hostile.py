@@ -15,6 +15,7 @@ from tests.support.messages import decision
 from firstspike import endpoints
 from firstspike.client import Subscriber
 from firstspike.publish import Publisher
+from firstspike.topics import TOPICS
 
 MANY = [200, pytest.param(10_000, marks=pytest.mark.soak)]
 LONG = [200_000, pytest.param(1_000_000, marks=pytest.mark.soak)]
@@ -175,3 +176,19 @@ def test_descriptors_of_others_are_never_touched(publisher, endpoint):
         assert len(publisher._pub_gate) == 0
         theirs.sendall(b"x")
         assert ours.recv(1) == b"x"
+
+
+def test_many_good_subscribers_at_once_are_no_flood(endpoint):
+    publisher = Publisher(endpoint, "e", max_connections=64)
+    try:
+        with contextlib.ExitStack() as stack:
+            crowd = [stack.enter_context(Subscriber(endpoint, topics=TOPICS)) for _ in range(40)]
+            deadline = time.monotonic() + 20
+            while any(one.epoch is None for one in crowd) and time.monotonic() < deadline:
+                publisher.publish_decision(decision())
+                for one in crowd:
+                    one.receive(0.001)
+            assert all(one.snapshot(5).epoch == "e" for one in crowd)
+            assert publisher.connections()["refused"] == 0
+    finally:
+        publisher.close()

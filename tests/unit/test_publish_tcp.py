@@ -207,6 +207,28 @@ def test_the_kernel_counts_what_came_over_tcp():
             assert gate._received(near) == 12_345
 
 
+def test_a_slow_subscriber_over_tcp_loses_its_own_messages_alone(tmp_path, place, tcp):
+    remote = access.remote(tcp, str(place), tmp_path)
+    publisher = Publisher(f"ipc://{tmp_path}/p", "e", high_water_mark=10, remote=remote)
+    total = 3000
+    options = {"server_key": str(place / "server.key"), "keys": tmp_path / "laptop.key_secret", "high_water_mark": 10}
+    try:
+        with Subscriber(tcp, **options) as slow, Subscriber(f"ipc://{tmp_path}/p") as quick:
+            assert publisher.wait_for_subscriber(5, lambda: False)
+            time.sleep(0.3)  # the other one's subscription
+            for seq in range(total):
+                publisher.publish_decision(decision(seq, source="x" * 4000))
+                assert quick.receive(10).seq == seq
+            received = len(list(iter(lambda: slow.receive(0.3), None)))
+            publisher.publish_decision(decision(total))
+            assert slow.receive(5).seq == total
+            assert received < total
+            assert received + 1 + slow.lost["decision"] == total + 1
+            assert quick.lost["decision"] == 0
+    finally:
+        publisher.close()
+
+
 def test_a_client_without_keys_is_told_what_it_lacks(tcp, place):
     for options in ({}, {"server_key": "x" * 40}, {"keys": place / "server.key_secret"}):
         with pytest.raises(ConfigError, match="firstspike keys client"):
