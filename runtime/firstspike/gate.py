@@ -97,6 +97,8 @@ class Gate:
     ours: set[object] = field(default_factory=set)
     figures: Figures = field(default_factory=Figures)
     monitor: zmq.Socket[bytes] = field(init=False)
+    newest: float = 0.0
+    """When the last connection came, of `time.monotonic`."""
     _connections: dict[int, _Connection] = field(default_factory=dict)
     _said: float = -LOG_EVERY_S
     _unsaid: int = 0
@@ -198,6 +200,7 @@ class Gate:
             duplicate.close()
             return
         self.figures.accepted += 1
+        self.newest = connection.since
         kin = [one for one in self._connections.values() if one.family == connection.family and not one.closing]
         self._connections[fd] = connection
         if len(kin) < self.most:

@@ -35,8 +35,10 @@ SNAPSHOT_REQUEST = b"snapshot"
 MAX_REQUEST_BYTES = 64
 MAX_CONNECTIONS = 128
 LINGER_MS = 500
-POLL_MS, SOON_MS = 50, 5
-"""Between looks at the connections; soon, if one of them may flood."""
+POLL_MS, SOON_MS, QUIET_MS, IDLE_MS = 50, 5, 100, 200
+"""Between looks at the connections: while one is new; if one may flood; if all are settled; if there are none. (Of a new
+one it is told at once.)"""
+SETTLED_S = 5.0
 HANDSHAKE_MS = 3000
 """A connection that has not introduced itself by then is closed."""
 AT_ONCE = 2
@@ -199,8 +201,7 @@ class Publisher:
         while not self._closing.is_set():
             ready = dict(poller.poll(wait_ms))
             try:
-                # Who came is known before what it says. What has nothing to say is not asked: that would be most of the
-                # work while nothing happens.
+                # What has nothing to say is not asked: that would be most of the work while nothing happens.
                 for socket, answer in doors:
                     if socket in ready:
                         answer()
@@ -208,8 +209,10 @@ class Publisher:
                     continue
                 self._take_subscriptions()
                 soon = [gate.look() for gate in (self._pub_gate, self._router_gate)]
-                wait_ms = SOON_MS if any(soon) else POLL_MS
-                next_look = now + wait_ms / 1000
+                newest = max(self._pub_gate.newest, self._router_gate.newest)
+                quiet = QUIET_MS if len(self._pub_gate) or len(self._router_gate) else IDLE_MS
+                wait_ms = SOON_MS if any(soon) else POLL_MS if now - newest < SETTLED_S else quiet
+                next_look = now + min(wait_ms, POLL_MS) / 1000
                 if now >= next_refresh:
                     next_refresh = now + access.LOOK_S
                     self._refresh_allowed()
@@ -218,9 +221,13 @@ class Publisher:
 
     def _take_subscriptions(self) -> None:
         """Take in what subscribers sent: a subscription is the byte 1 and a prefix of the topics, 0 takes it back."""
-        with self._send_lock, contextlib.suppress(zmq.Again):
+        with self._send_lock:
             for _ in range(MOST_A_TICK):
+                if not int(self._pub.get(zmq.EVENTS)) & zmq.POLLIN:
+                    break
                 self._arrived.append(self._pub.recv(zmq.NOBLOCK, copy=False))
+        if self._arrived:
+            self._pub_gate.take_events()  # who came is known before what it says
         while self._arrived:
             frame = self._arrived.popleft()
             data = frame.bytes
@@ -230,6 +237,7 @@ class Publisher:
                 self._subscribed.set()
 
     def _answer_snapshots(self) -> None:
+        self._router_gate.take_events()  # who came is known before what it says
         for _ in range(MOST_A_TICK):
             try:
                 frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
