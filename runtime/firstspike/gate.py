@@ -170,6 +170,18 @@ class Gate:
                     self._close(connection, "it sends too much")
         return soon
 
+    def trim(self) -> None:
+        """Close connections beyond the most. Those that came and what they said should have been taken in before."""
+        for family in {one.family for one in self._connections.values()}:
+            kin = [one for one in self._connections.values() if one.family == family and not one.closing]
+            excess = len(kin) - self.most
+            if excess <= 0:
+                continue
+            # A crowd that says nothing gives way to whoever comes; subscribers do not.
+            giving_way = [one for one in kin if not one.proven] + [one for one in reversed(kin) if one.proven]
+            for one in giving_way[:excess]:
+                self._close(one, f"there are {self.most} connections")
+
     def put_out(self, allowed: set[str]) -> None:
         """Close the connections of users who are not allowed any longer."""
         for connection in self._connections.values():
@@ -201,13 +213,7 @@ class Gate:
             return
         self.figures.accepted += 1
         self.newest = connection.since
-        kin = [one for one in self._connections.values() if one.family == connection.family and not one.closing]
         self._connections[fd] = connection
-        if len(kin) < self.most:
-            return
-        # A crowd that says nothing gives way to whoever comes; subscribers do not.
-        idle = next((one for one in kin if not one.proven), None)
-        self._close(idle or connection, f"there are {self.most} connections")
 
     def _leave(self, fd: int) -> None:
         connection = self._connections.pop(fd, None)

@@ -36,8 +36,8 @@ MAX_REQUEST_BYTES = 64
 MAX_CONNECTIONS = 128
 LINGER_MS = 500
 POLL_MS, SOON_MS, QUIET_MS, IDLE_MS = 50, 5, 100, 200
-"""Between looks at the connections: while one is new; if one may flood; if all are settled; if there are none. (Of a new
-one it is told at once.)"""
+"""Between looks at the connections: while one is new; if one may flood; if all are settled; if there are none. A new
+one is told of at once."""
 SETTLED_S = 5.0
 HANDSHAKE_MS = 3000
 """A connection that has not introduced itself by then is closed."""
@@ -189,9 +189,9 @@ class Publisher:
         """Answer snapshots and ZAP, and keep the gates."""
         poller = zmq.Poller()
         doors = (
-            (self._pub_gate.monitor, self._pub_gate.take_events),
-            (self._router_gate.monitor, self._router_gate.take_events),
             (self._zap, self._answer_zap),
+            (self._pub_gate.monitor, self._take_subscriptions),
+            (self._router_gate.monitor, self._answer_snapshots),
             (self._router, self._answer_snapshots),
         )
         for socket, _ in doors:
@@ -220,14 +220,13 @@ class Publisher:
                 log.exception("the sockets' keeper")
 
     def _take_subscriptions(self) -> None:
-        """Take in what subscribers sent: a subscription is the byte 1 and a prefix of the topics, 0 takes it back."""
+        """Take in who came, and what they sent: a subscription is the byte 1 and a prefix of the topics, 0 ends it."""
         with self._send_lock:
             for _ in range(MOST_A_TICK):
                 if not int(self._pub.get(zmq.EVENTS)) & zmq.POLLIN:
                     break
                 self._arrived.append(self._pub.recv(zmq.NOBLOCK, copy=False))
-        if self._arrived:
-            self._pub_gate.take_events()  # who came is known before what it says
+        self._pub_gate.take_events()  # who came is known before what it says
         while self._arrived:
             frame = self._arrived.popleft()
             data = frame.bytes
@@ -235,9 +234,15 @@ class Publisher:
             self._pub_gate.charge(frame, proper=proper)
             if proper and DECISION.prefix.startswith(data[1:]):
                 self._subscribed.set()
+        self._pub_gate.trim()
 
     def _answer_snapshots(self) -> None:
-        self._router_gate.take_events()  # who came is known before what it says
+        """Take in who came, and answer who asks."""
+        self._router_gate.take_events()
+        self._answer_requests()
+        self._router_gate.trim()
+
+    def _answer_requests(self) -> None:
         for _ in range(MOST_A_TICK):
             try:
                 frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
