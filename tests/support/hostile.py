@@ -26,8 +26,20 @@ def connected(path, timeout_s=5.0):
     """A connection to an ipc socket, which has not said anything."""
     stranger = socket.socket(socket.AF_UNIX)
     stranger.settimeout(timeout_s)
-    stranger.connect(str(path))
-    return stranger
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            stranger.connect(str(path))
+        except BlockingIOError:  # as many wait to be accepted as may
+            if time.monotonic() < deadline:
+                time.sleep(0.001)
+                continue
+            stranger.close()
+            raise
+        except BaseException:
+            stranger.close()
+            raise
+        return stranger
 
 
 def introduced(path, kind=b"SUB"):
