@@ -230,9 +230,9 @@ class Publisher:
         while self._arrived:
             frame = self._arrived.popleft()
             data = frame.bytes
-            proper = data[:1] == b"\x01" and any(topic.prefix.startswith(data[1:]) for topic in TOPICS)
-            self._pub_gate.charge(frame, proper=proper)
-            if proper and DECISION.prefix.startswith(data[1:]):
+            wanted = [topic for topic in TOPICS if data[:1] == b"\x01" and _meets(topic, data[1:])]
+            self._pub_gate.charge(frame, proper=bool(wanted))
+            if DECISION in wanted:
                 self._subscribed.set()
         self._pub_gate.trim()
 
@@ -282,6 +282,11 @@ class Publisher:
             socket.close()
         self._context.term()
         self._lock_file.close()
+
+
+def _meets(topic: Topic, prefix: bytes) -> bool:
+    """Whether a subscription to this prefix can be met by the topic, or by a part of it."""
+    return topic.prefix.startswith(prefix) or prefix.startswith(topic.prefix)
 
 
 def _group(name: str) -> int:
