@@ -11,13 +11,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import zmq
 
 from firstspike import endpoints
-from firstspike.errors import DataError, UnavailableError
+from firstspike.errors import ConfigError, DataError, UnavailableError
+from firstspike.keys import KEY_BYTES, Pair, check_public, pair, read
 from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Energy, Health, Provisional, Snapshot, decode
 from firstspike.publish import SNAPSHOT_REQUEST
 from firstspike.topics import DECISION, TOPICS, Topic
@@ -27,6 +30,25 @@ log = logging.getLogger(__name__)
 Message = Decision | Health | Provisional | Energy
 
 
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """What TCP needs."""
+
+    server: bytes
+    own: Pair
+
+
+def _curve(endpoint: str, server_key: str | None, secret: Path | str | None) -> _Curve:
+    if server_key is None or secret is None:
+        raise ConfigError(
+            f"endpoint {endpoint!r}: TCP needs keys: the daemon's public key (--server-key) and your own .key_secret "
+            f"file (--keys), which `firstspike keys client NAME` makes"
+        )
+    file = Path(server_key)
+    server = read(file)[0] if len(server_key) != KEY_BYTES or file.exists() else check_public(server_key)
+    return _Curve(server, pair(Path(secret)))
+
+
 class Subscriber:
     """Receives a daemon's messages and counts those that it lost.
 
@@ -34,6 +56,11 @@ class Subscriber:
         endpoint: the daemon's `[publish] endpoint`; 'auto' is its default.
         topics: which topics to take.
         high_water_mark: messages kept while the application is busy; more are lost, and counted.
+        server_key: over TCP, the daemon's public key: its text, or the file that holds it.
+        keys: over TCP, this client's `.key_secret` file; the daemon's list must have its public key.
+
+    Raises:
+        ConfigError: the endpoint is none, or TCP lacks its keys.
 
     Attributes:
         lost: messages missed, by topic, known from the gaps in `seq`.
@@ -45,9 +72,15 @@ class Subscriber:
     """
 
     def __init__(
-        self, endpoint: str = endpoints.AUTO, *, topics: tuple[Topic, ...] = (DECISION,), high_water_mark: int = 1000
-    ) -> None:
-        self.endpoint = endpoints.of_daemon(endpoint)
+        self, endpoint: str = endpoints.AUTO, *, topics: tuple[Topic, ...] = (DECISION,), high_water_mark: int = 1000,
+        server_key: str | None = None, keys: Path | str | None = None,
+    ) -> None:  # fmt: skip
+        self._curve: _Curve | None = None
+        if endpoint.startswith(endpoints.TCP):
+            self.endpoint = endpoints.resolve_tcp(endpoint)
+            self._curve = _curve(endpoint, server_key, keys)
+        else:
+            self.endpoint = endpoints.of_daemon(endpoint)
         self.lost = {topic.name: 0 for topic in TOPICS}
         self.malformed = 0
         self.restarts = 0
@@ -62,6 +95,7 @@ class Subscriber:
         self._socket.set(zmq.RECONNECT_IVL_MAX, 1000)
         for topic in topics:
             self._socket.subscribe(topic.prefix)
+        self._secure(self._socket)
         self._socket.connect(self.endpoint)
 
     def receive(self, timeout_s: float | None = None) -> Message | None:
@@ -112,13 +146,26 @@ class Subscriber:
         try:
             socket.set(zmq.LINGER, 0)
             socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+            self._secure(socket)
             socket.connect(endpoints.snapshot_of(self.endpoint))
             socket.send(SNAPSHOT_REQUEST)
             if not socket.poll(round(timeout_s * 1000)):
-                raise UnavailableError(f"{self.endpoint}: no daemon answered within {timeout_s:g} s: is it running?")
+                raise UnavailableError(
+                    f"{self.endpoint}: no daemon answered within {timeout_s:g} s: is it running?{self._doubt}"
+                )
             return decode(socket.recv(), Snapshot)
         finally:
             socket.close()
+
+    def _secure(self, socket: zmq.Socket[bytes]) -> None:
+        if self._curve is not None:
+            socket.set(zmq.CURVE_SERVERKEY, self._curve.server)
+            socket.set(zmq.CURVE_PUBLICKEY, self._curve.own.public)
+            socket.set(zmq.CURVE_SECRETKEY, self._curve.own.secret)
+
+    @property
+    def _doubt(self) -> str:
+        return " Is its key the one given, and is this client's on its list?" if self._curve is not None else ""
 
     def close(self) -> None:
         """Disconnect."""

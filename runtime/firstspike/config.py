@@ -142,12 +142,28 @@ class PublishSection(Section):
     """`[publish]`."""
 
     endpoint: Annotated[str, Field(description="ipc:///path, or auto")] = "auto"
+    group: Annotated[str, Field(description="whose members may subscribe on this machine; empty: the daemon's own")] = (
+        ""
+    )
+    tcp: Annotated[
+        str, Field(description="tcp://ADDRESS:PORT, for subscribers with keys; empty: nothing leaves this machine")
+    ] = ""
+    keys: Annotated[str, Field(description="folder of keys; auto: /etc/firstspike/keys or the user's own")] = "auto"
+    max_connections: Annotated[int, Field(ge=1, le=10_000, description="at a time, of each of ipc and TCP")] = 128
     high_water_mark: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     health_period_s: Annotated[float, Field(ge=0.05, le=3600)] = 1.0
     wait_for_subscriber_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
     provisional: Annotated[bool, Field(description="publish what the first output spike says, ahead of decisions")] = (
         False
     )
+
+
+class MetricsSection(Section):
+    """`[metrics]`."""
+
+    enabled: bool = False
+    address: Annotated[str, Field(description="ADDRESS:PORT of GET /metrics and /healthz")] = "127.0.0.1:9464"
+    allow_remote: Annotated[bool, Field(description="let other machines read: whoever reaches the address can")] = False
 
 
 class ClockSection(Section):
@@ -174,6 +190,7 @@ class Config(Section):
     schedule: ScheduleSection = ScheduleSection()
     energy: EnergySection = EnergySection()
     publish: PublishSection = PublishSection()
+    metrics: MetricsSection = MetricsSection()
     clock: ClockSection = ClockSection()
     log: LogSection = LogSection()
 

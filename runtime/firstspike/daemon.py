@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from firstspike import endpoints, plugins
+from firstspike import access, endpoints, plugins
 from firstspike.answer import Answerer, Due
 from firstspike.backends import Backend
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.clock import Clock, SystemClock, VirtualClock
-from firstspike.config import Loaded
+from firstspike.config import Loaded, MetricsSection
 from firstspike.energy import telemetry
 from firstspike.generations import Generations
 from firstspike.handover import Handover, Inline, Queued
@@ -22,6 +22,8 @@ from firstspike.health import Heartbeat
 from firstspike.hybrid import place
 from firstspike.manager import Manager
 from firstspike.messages import Decision, Energy, Provisional
+from firstspike.metrics import Metrics
+from firstspike.metrics_server import MetricsServer, address_of
 from firstspike.pipeline import Pipeline, Settings
 from firstspike.plans import Runner
 from firstspike.progress import READER, THREADS, Part
@@ -155,6 +157,21 @@ def _source(loaded: Loaded, given: Source | None) -> tuple[str, Callable[[], Sou
     return key, make if given is None else lambda: given, lambda source: source.close()
 
 
+def serve_metrics(section: MetricsSection, metrics: Metrics, health: Heartbeat) -> MetricsServer:
+    """Metrics and health over HTTP."""
+
+    def healthy() -> tuple[bool, str]:
+        state = health.message().state
+        return state in ("running", "degraded"), state
+
+    address = address_of(section.address, allow_remote=section.allow_remote)
+    server = MetricsServer(address, metrics.text, healthy)
+    log.info("metrics on http://%s/metrics", section.address)
+    if section.allow_remote:
+        log.warning("metrics.allow_remote: whoever reaches %s can read them", section.address)
+    return server
+
+
 def run(
     loaded: Loaded, stopping: threading.Event, sink: Callable[[Decision | Provisional], None] = lambda _: None,
     *, manager: Manager | None = None,
@@ -171,13 +188,17 @@ def run(
         The pipeline that ran last, for its totals and failures.
     """
     publish = loaded.config.publish
+    if loaded.config.metrics.enabled:
+        address_of(loaded.config.metrics.address, allow_remote=loaded.config.metrics.allow_remote)
     with loaded.blame("publish", "endpoint"):
         endpoint = endpoints.resolve(publish.endpoint)
+    remote = access.remote(publish.tcp, publish.keys, loaded.base)
     manager = manager or Manager()
     with ExitStack() as stack:
         reader, answers = THREADS.loop(READER), THREADS.task("answers")
         stack.callback(THREADS.leave, reader)
         stack.callback(THREADS.leave, answers)
+        metrics: Metrics | None = None
 
         def to_end() -> bool:
             reader.beat()  # whoever waits or reads for the pipeline asks this often
@@ -186,10 +207,14 @@ def run(
         def send(decision: Decision) -> None:
             publisher.publish_decision(decision)
             manager.decided(decision)
+            if metrics is not None:
+                metrics.observe(decision)
             sink(decision)
 
         def send_energy(message: Energy) -> None:
             publisher.publish_energy(message)
+            if metrics is not None:
+                metrics.account(message)
 
         def send_early(provisional: Provisional) -> None:
             publisher.publish_provisional(provisional)
@@ -200,14 +225,18 @@ def run(
 
         def taken(made: Rooms) -> None:
             health.follow(made, generations.loaded.config.publish.health_period_s)
-            manager.runs(made, endpoint)
+            manager.runs(made, where)
 
         generations = Generations(make, to_end, taken)
         stack.callback(generations.close)
         made = generations.start(loaded)
-        publisher = Publisher(endpoint, made.epoch, high_water_mark=publish.high_water_mark)
+        publisher = Publisher(
+            endpoint, made.epoch, high_water_mark=publish.high_water_mark, remote=remote, group=publish.group,
+            max_connections=publish.max_connections,
+        )  # fmt: skip
         stack.callback(publisher.close)
-        manager.runs(made, endpoint)
+        where = f"{endpoint} and {remote.endpoint}" if remote else endpoint
+        manager.runs(made, where)
         health = stack.enter_context(
             Heartbeat(
                 made.bundle.manifest,
@@ -219,6 +248,9 @@ def run(
                 generations,
             )
         )
+        if loaded.config.metrics.enabled:
+            metrics = Metrics(health.message, publisher.connections, publisher.next_seq)
+            stack.enter_context(serve_metrics(loaded.config.metrics, metrics, health))
         stack.enter_context(generations.metering())
         stack.enter_context(manager.watching(generations, health))
         if publish.wait_for_subscriber_s > 0:

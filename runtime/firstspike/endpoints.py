@@ -1,11 +1,12 @@
-"""Where the daemon's sockets are: ZeroMQ endpoints on this machine, and the files behind them.
+"""Where the daemon's sockets are: ZeroMQ endpoints, and the files behind those on this machine.
 
-The publish socket has an endpoint; the snapshot socket's is that with `.snapshot` appended.
+The publish socket has an endpoint; the snapshot socket's is that with `.snapshot` appended, of TCP the next port.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from firstspike.errors import ConfigError
@@ -14,6 +15,7 @@ AUTO = "auto"
 IPC = "ipc://"
 SERVICE = Path("/run/firstspike/firstspike.pub")
 """Where the service of systemd/firstspike.service publishes."""
+TCP = "tcp://"
 MAX_IPC_PATH = 107
 """sizeof(sockaddr_un.sun_path) − 1 on Linux."""
 
@@ -28,15 +30,19 @@ def runtime_dir() -> Path:
 
 
 def resolve(endpoint: str) -> str:
-    """The endpoint that a configuration or command line means.
+    """The endpoint on this machine that a configuration or command line means.
 
     Raises:
-        ConfigError: not a local one. Nothing leaves the machine: TCP waits for CURVE keys and an allow-list.
+        ConfigError: not a local one. What leaves the machine has a key of its own, `[publish] tcp`.
     """
     if endpoint == AUTO:
         endpoint = f"{IPC}{runtime_dir() / 'firstspike.pub'}"
     elif endpoint.startswith("/"):
         endpoint = IPC + endpoint
+    if endpoint.startswith(TCP):
+        raise ConfigError(
+            f"endpoint {endpoint!r}: only ipc:///absolute/path, or 'auto': TCP needs keys and is set by [publish] tcp"
+        )
     if not endpoint.startswith(IPC + "/"):
         raise ConfigError(f"endpoint {endpoint!r}: only ipc:///absolute/path (nothing leaves this machine), or 'auto'")
     if len(snapshot_of(endpoint).encode()) - len(IPC) > MAX_IPC_PATH:
@@ -52,8 +58,26 @@ def of_daemon(endpoint: str) -> str:
     return own
 
 
+def resolve_tcp(endpoint: str) -> str:
+    """A TCP endpoint, checked.
+
+    Raises:
+        ConfigError: it is none, or its port has no next one for the snapshot socket.
+    """
+    found = re.fullmatch(r"tcp://(\*|\[[0-9A-Fa-f:.]+\]|[\w.-]+):(\d{1,5})", endpoint, re.ASCII)
+    if found is None or not 1 <= int(found[2]) < 65535:
+        raise ConfigError(
+            f"endpoint {endpoint!r}: must be tcp://ADDRESS:PORT with a port from 1 to 65534: state is asked for on the "
+            f"next one"
+        )
+    return endpoint
+
+
 def snapshot_of(endpoint: str) -> str:
     """The snapshot socket's endpoint."""
+    if endpoint.startswith(TCP):
+        address, _, port = endpoint.rpartition(":")
+        return f"{address}:{int(port) + 1}"
     return f"{endpoint}.snapshot"
 
 

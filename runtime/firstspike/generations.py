@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIXED = (("publish", "endpoint"), ("publish", "high_water_mark"), ("clock", "kind"))
-"""Keys that a running daemon keeps: its sockets and its clock."""
+FIXED = (
+    *(("publish", key) for key in ("endpoint", "high_water_mark", "tcp", "keys", "group", "max_connections")),
+    *(("metrics", key) for key in ("enabled", "address", "allow_remote")),
+    ("clock", "kind"),
+)
+"""Keys that a running daemon keeps: its sockets and its clock. (Whom the keys' folder lets in may change.)"""
 LIVE = {"model", "backend", "window", "decide", "schedule", "publish", "energy", "log"}
 """Sections that a pipeline need not be made anew for; windows are among its settings."""
 MAX_ERROR = 2000

@@ -81,7 +81,7 @@ class Heartbeat:
         while True:
             self._wake.clear()
             last, told = self._state == "stopping", self._conditions()
-            self._publisher.publish_health(self._health)
+            self._publisher.publish_health(self.message)
             if last:
                 THREADS.leave(self._part)
                 return
@@ -95,11 +95,8 @@ class Heartbeat:
         conditions = [backend.condition() for backend in self._runner.backends]
         return [("ready" if one.state in SETTLED else one.state, one.reason) for one in conditions]
 
-    def now(self) -> Health:
-        """How the daemon is, without publishing it."""
-        return self._health(0)
-
-    def _health(self, seq: int) -> Health:
+    def message(self, seq: int = 0) -> Health:
+        """How the daemon is at this moment."""
         manifest, pipeline = self._manifest, self._pipeline
         reasons = [reason for reason in (pipeline.broken, *self._runner.out(), self._runner.blind()) if reason]
         state = "degraded" if self._state == "running" and reasons else self._state

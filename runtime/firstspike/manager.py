@@ -72,10 +72,10 @@ class Manager:
         """While the daemon runs: tell the manager, reload when asked, keep what is to be kept."""
         with ExitStack() as stack:
             journal.context(config_generation=generations.number)
-            self._service.status = lambda: self._line(health.now())
+            self._service.status = lambda: self._line(health.message())
             stack.enter_context(self._service)
             if self._keeper is not None:
-                stack.enter_context(self._keeper.watching(health.now))
+                stack.enter_context(self._keeper.watching(health.message))
             if self._load is not None:
                 thread = threading.Thread(target=self._reload, args=(generations, health, self._load), name="reload")
                 thread.start()

@@ -179,10 +179,12 @@ def test_the_report_for_a_new_user(place):
 
 JSON_KEYS = {
     "": {
-        "schema", "ok", "machine", "configuration", "native", "endpoint", "models", "accelerators", "plans",
+        "schema", "ok", "machine", "configuration", "native", "endpoint", "models", "installation",
+        "accelerators", "plans",
     },
     "machine": {"firstspike", "python", "machine", "system", "cpus"},
     "configuration": {"ok", "text", "fix"}, "native": {"ok", "text", "fix"}, "endpoint": {"ok", "text", "fix"},
+    "installation": {"name", "state", "text", "fix"},
     "models": {"name", "version", "path", "ok", "reason"},
     "accelerators": {
         "name", "kind", "state", "reason", "fix", "devices", "probed_with", "worker", "tried", "environment",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import time
 
@@ -198,6 +199,37 @@ def test_a_replay_that_begins_again_is_a_restart_and_no_loss(publisher, endpoint
 
 def test_the_sockets_are_not_for_everybody(publisher, endpoint):
     assert endpoints.path_of(endpoint).stat().st_mode & 0o777 == 0o660
+
+
+def test_the_folder_of_sockets_is_made_for_owner_and_group_alone(tmp_path):
+    made = Publisher(f"ipc://{tmp_path}/new/p", "e")
+    made.close()
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "new" / "p.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_group_is_given_folder_and_sockets(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root may give a socket to a group that it is not in")
+    made = Publisher(f"ipc://{tmp_path}/new/p", "e", group="daemon")
+    try:
+        wanted = grp.getgrnam("daemon").gr_gid
+        for path in (tmp_path / "new", tmp_path / "new" / "p", tmp_path / "new" / "p.snapshot"):
+            assert path.stat().st_gid == wanted
+    finally:
+        made.close()
+
+
+def test_a_group_that_is_none_is_refused_with_the_fix(tmp_path):
+    with pytest.raises(ConfigError, match="groupadd"):
+        Publisher(f"ipc://{tmp_path}/p", "e", group="nobody-has-this")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_umask_is_as_before(endpoint):
+    before = os.umask(0o022)
+    Publisher(endpoint, "e").close()
+    assert os.umask(before) == 0o022
 
 
 @pytest.mark.parametrize("bad", ["tcp://*:5555", "ipc://relative", "", "ipc:///" + "x" * 200])

@@ -25,6 +25,7 @@ from firstspike.cli import (
     hybrid,
     info,
     inspect,
+    keys,
     meters,
     reload,
     replay,
@@ -32,6 +33,7 @@ from firstspike.cli import (
     schemas,
     simulate,
     sweep,
+    top,
     verify,
     watch,
     workers,
@@ -42,8 +44,8 @@ from firstspike.errors import FirstspikeError
 log = logging.getLogger(__name__)
 
 COMMANDS = (
-    run, reload, replay, evaluate, watch, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench, verify,
-    check, doctor, filters, meters, workers, simulate, schemas,
+    run, reload, replay, evaluate, watch, top, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench,
+    verify, check, doctor, filters, meters, workers, keys, simulate, schemas,
 )  # fmt: skip
 
 EPILOG = """\
@@ -51,7 +53,7 @@ exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69
 70 a fault of firstspike, 74 output failed, 78 wrong configuration or bundle, 130 interrupted
 documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md,
 docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/filters.md, docs/workers.md (accelerators),
-docs/meters.md and docs/energy.md, docs/service.md (systemd)"""
+docs/meters.md and docs/energy.md, docs/service.md (systemd), docs/security.md, docs/metrics.md"""
 
 
 class _Parser(argparse.ArgumentParser):

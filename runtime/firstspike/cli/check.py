@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from firstspike import endpoints, plugins
+from firstspike import access, endpoints, plugins
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.cli.common import add_config_arguments, apply_settings
 from firstspike.cli.output import emit, emit_json
@@ -13,6 +13,7 @@ from firstspike.config_layers import read_layers
 from firstspike.energy.meters import find
 from firstspike.energy.telemetry import model_of, wire
 from firstspike.hybrid import place
+from firstspike.metrics_server import address_of
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     config.window.over(bundle.manifest.window)
     config.filter.filters(loaded.base, config.window.reset_us, keep=False)
     endpoint = endpoints.resolve(config.publish.endpoint)
+    remote = access.remote(config.publish.tcp, config.publish.keys, loaded.base)
+    address_of(config.metrics.address, allow_remote=config.metrics.allow_remote)
     # A back end that cannot run the bundle is a fault of the configuration too, and a source without files.
     for choice in loaded.backends:
         place.make(choice, bundle).close()
@@ -50,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         emit(f"{'.'.join(key)} = {value!r}  ({origin})")
     if without:
         emit(f"warning: {without}")
-    emit(f"ok: model {bundle.manifest.name}@{bundle.manifest.version}, publishes on {endpoint}")
+    where = f"{endpoint} and {remote.endpoint}" if remote else endpoint
+    emit(f"ok: model {bundle.manifest.name}@{bundle.manifest.version}, publishes on {where}")
     return 0
 
 

@@ -26,8 +26,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "doctor",
         help="what this machine has, what it lacks, and the fix",
-        description="Say for each accelerator whether it is attached, why not, and the fix; and whether the plans of "
-        "the configuration can run (69 if one of them cannot, 78 if the configuration is wrong). Nothing is changed.",
+        description="Say how the installation stands, for each accelerator whether it is attached, why not, and the "
+        "fix; and whether the plans of the configuration can run (69 if one of them cannot or something is wrong, 78 "
+        "if the configuration is). Nothing is changed.",
     )
     add_config_arguments(command)
     add_probe_arguments(command)
@@ -60,14 +61,17 @@ def run(args: argparse.Namespace) -> int:
     machine, library = doctor.machine(), doctor.library()
     endpoint = doctor.endpoint(loaded.config.publish.endpoint if loaded else "auto")
     models = doctor.models()
+    installation = doctor.installation(loaded)
     found = doctor.accelerators(doctor.sections(loaded), args.timeout)
     with _quiet():
         plans = doctor.plans(loaded, args.timeout) if loaded else []
     ok = configuration.ok and library.ok and endpoint.ok and bool(plans) and all(plan.ok for plan in plans)
+    ok = ok and not any(check.state == "wrong" for check in installation)
     if args.json:
         emit_json({
             "schema": doctor.SCHEMA, "ok": ok, "machine": machine, "configuration": asdict(configuration),
             "native": asdict(library), "endpoint": asdict(endpoint), "models": models,
+            "installation": [asdict(check) for check in installation],
             "accelerators": [as_json(accelerator) for accelerator in found], "plans": [asdict(plan) for plan in plans],
         })  # fmt: skip
     else:
@@ -79,6 +83,10 @@ def run(args: argparse.Namespace) -> int:
         _print("native library", library)
         _print("publishes on", endpoint)
         _print("models", _models(models))
+        emit("\ninstallation")
+        for check in installation:
+            emit(f"  {check.name:<14} {'' if check.state == 'ok' else f'{check.state}: '}{check.text}")
+            _fix(check.fix)
         emit("\naccelerators")
         print_accelerators(found)
         emit(f"\nplans            of {origin}")

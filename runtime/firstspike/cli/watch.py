@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Subscribe to a daemon and print its messages as they arrive. Waits for a daemon that is not there "
         "yet, and stays when one restarts.",
     )
-    command.add_argument("endpoint", nargs="?", default=endpoints.AUTO, metavar="ENDPOINT", help="default: auto")
+    add_endpoint_arguments(command)
     command.add_argument(
         "--json", action="store_true", help="one JSON object a message, health, energy and provisional ones included"
     )
@@ -39,12 +39,27 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.set_defaults(run=run)
 
 
+def add_endpoint_arguments(command: argparse.ArgumentParser) -> None:
+    """Whom to subscribe to, and the keys that TCP needs."""
+    command.add_argument(
+        "endpoint", nargs="?", default=endpoints.AUTO, metavar="ENDPOINT",
+        help="ipc:///path, tcp://address:port with keys, or auto (the default)",
+    )  # fmt: skip
+    command.add_argument("--server-key", metavar="KEY", help="over TCP: the daemon's public key, or its file")
+    command.add_argument("--keys", metavar="FILE", help="over TCP: your .key_secret file (firstspike keys client)")
+
+
+def subscribe(args: argparse.Namespace) -> Subscriber:
+    """A subscriber to all topics, as the arguments say."""
+    return Subscriber(args.endpoint, topics=TOPICS, server_key=args.server_key, keys=args.keys)
+
+
 def run(args: argparse.Namespace) -> int:
     """Print messages until told to stop."""
     stopping = stop_on_signal()
     if not args.json:
         say(HEADER)
-    with Subscriber(args.endpoint, topics=TOPICS) as subscriber:
+    with subscribe(args) as subscriber:
         quiet_s = 0.0
         told: dict[str, str] = {}
         while not stopping.is_set():
