@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import firstspike
 from firstspike.errors import UnavailableError
 
-ABI_VERSION = 8
+ABI_VERSION = 9
 """Equal to `fs_abi_version()` in runtime/native/version.cpp; raised together whenever a signature changes."""
 
 
@@ -52,6 +52,12 @@ _SIGNATURES: dict[str, tuple[type | None, list[Any]]] = {
     "fs_filter_free": (None, [c_void_p]),
     "fs_filter_places": (c_int, [c_void_p] * 2),
     "fs_filter_run": (c_int64, [c_void_p] * 2 + [c_int64] + [c_void_p] * 2),
+    "fs_sampler_new": (c_void_p, [c_int, c_int64, c_int64]),
+    "fs_sampler_free": (None, [c_void_p]),
+    "fs_sampler_start": (c_int, [c_void_p]),
+    "fs_sampler_file": (c_int, [c_void_p, c_int, c_int]),
+    "fs_sampler_interval": (None, [c_void_p, c_int64]),
+    "fs_sampler_take": (c_int64, [c_void_p, c_void_p, c_int64, c_void_p]),
 }
 """Results and arguments of what runtime/native/firstspike.h declares."""
 

@@ -172,6 +172,36 @@ FS_API int fs_filter_places(fs_filter *filter, const uint32_t *places);
  * passed; -1: a time is beyond 2^52 us, and the filter is of no more use. */
 FS_API int64_t fs_filter_run(fs_filter *filter, const fs_event *events, int64_t n, fs_event *out,
                              int64_t counts[FS_FILTER_REASONS]);
+/* ---- Meters: files that a thread reads again and again. runtime/firstspike/energy/reader.py says what for. -------- */
+
+typedef struct fs_sampler fs_sampler;
+
+/* What one file said. */
+typedef struct {
+  int32_t length; /* of `bytes`; or -errno: EOVERFLOW where it held more than fits */
+  char bytes[28];
+} fs_sample_file;
+
+/* Intervals differ by so much to either side, so that they cannot keep step with a load that comes in bursts. */
+#define FS_SAMPLER_JITTER 0.1
+
+/* room: samples that are kept; when nobody takes them the oldest are lost. NULL: a value is out of range, or no memory.
+ * start: begins to read; FS_REFUSED: no thread could be had, or it runs already. free: ends it, and closes its files.
+ * The functions may be called from any thread. */
+FS_API fs_sampler *fs_sampler_new(int files, int64_t room, int64_t interval_ns);
+FS_API void fs_sampler_free(fs_sampler *sampler);
+FS_API int fs_sampler_start(fs_sampler *sampler);
+
+/* From the next sample on file 0, 1 … is read through a duplicate of `fd`, or is -EBADF if that is -1, as at first.
+ * FS_REFUSED: no such file, or no descriptor could be had. */
+FS_API int fs_sampler_file(fs_sampler *sampler, int file, int fd);
+
+/* Between two samples, from the last one on. */
+FS_API void fs_sampler_interval(fs_sampler *sampler, int64_t interval_ns);
+
+/* Writes the oldest samples, `most` at most, and returns how many: each two int64, CLOCK_MONOTONIC in ns before and after
+ * its reads, and a fs_sample_file for each file. lost: how many went before them that nobody can have any more. */
+FS_API int64_t fs_sampler_take(fs_sampler *sampler, void *samples, int64_t most, int64_t *lost);
 
 #ifdef __cplusplus
 }

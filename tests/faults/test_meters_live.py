@@ -63,20 +63,11 @@ def test_a_counter_wraps_around_and_goes_on(package):
 
 @given(st.lists(st.integers(0, 999), max_size=50), st.integers(0, 999))
 def test_however_often_a_counter_wraps_its_sum_is_right(steps, start):
-    class Register:
-        value = start
-        path = Path("energy_uj")
-
-        def read(self):
-            return self.value % 1000
-
-    register = Register()
-    counter, total, now_ns = _files.Counted(register, 1.0, 1000), 0, 0
-    assert counter.read(now_ns) == 0
+    counter, total, now_ns = _files.Counted(_files.Number(Path("energy_uj")), 1.0, 1000), 0, 0
+    assert counter.value(b"%d\n" % start, now_ns) == 0
     for step in steps:
-        register.value += step
         total, now_ns = total + step, now_ns + 10**9
-        assert counter.read(now_ns) == total
+        assert counter.value(b"%d\n" % ((start + total) % 1000), now_ns) == total
 
 
 def test_a_counter_that_was_set_back_is_once_unavailable_and_never_falls(package):

@@ -1,8 +1,12 @@
-"""Reads meters in a thread of its own, each about three times as often as its sensor has something new.
+"""Reads meters, each about three times as often as its sensor has something new.
 
 How often that is, is found: a meter is read at the highest rate until it has changed a few times, and again for a
 moment once in a while, since a sensor's rate can be changed from outside. The times between readings are not all the
 same, so that they cannot keep step with a load that comes in bursts.
+
+Meters that are files are read by native threads (`reader.py`), and what these have is fetched here, twice a second. The
+others (NVML's) are asked here. A thread of Python's that wakes up often takes more of a core than telemetry should, so
+one whose period is not found soon is then asked `ASKED_HZ` times a second.
 """
 
 from __future__ import annotations
@@ -12,9 +16,12 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
-from firstspike.energy import Meter, Unavailable
+from firstspike.energy import Meter
+from firstspike.energy.reader import Reader
 from firstspike.energy.samples import CAPACITY, Track
+from firstspike.energy.sensors._files import FileMeter
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +35,17 @@ QUIET_S = 60.0
 """Between two log lines that a meter fails."""
 COUNTER_S = 0.05
 """Between two readings of a counter: it counts on meanwhile, and only the ends of an interval matter."""
+FETCH_S = 0.5
+"""Between two times that a native thread's readings are fetched."""
+KEPT_S = 4.0
+"""That it keeps them."""
+FIRST_S = 0.005
+"""Between two looks for its first one."""
+SEARCH_S = 10.0
+ASKED_HZ = 25.0
+"""Readings a second of a meter that is no file, whose period was not found within SEARCH_S."""
 TICK_S = 0.2
-"""Longest sleep."""
+"""Shorter waits are sleeps, which take half the processor's time of threading.Event.wait, and do not end early."""
 JITTER = 0.1
 """Of the time between readings, to either side."""
 GOLDEN = 0.6180339887498949
@@ -42,12 +58,13 @@ class Sampler:
         meters: open; closing them is the caller's.
         hz: most readings of one meter a second.
         keep_s: how long they are kept.
+        native: meters that are files are read by native threads; False: as the others, for comparison.
     """
 
-    def __init__(self, meters: Sequence[Meter], hz: float, keep_s: float = 60.0) -> None:
+    def __init__(self, meters: Sequence[Meter], hz: float, keep_s: float = 60.0, *, native: bool = True) -> None:
         self.tracks = {meter.name: Track(meter, max(CAPACITY, round(keep_s * hz))) for meter in meters}
-        self._shortest_s = 1 / hz
-        self._stopping = False
+        self._hz, self._native = hz, native
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="energy-sampler", daemon=True)
 
     def __enter__(self) -> Sampler:
@@ -56,43 +73,83 @@ class Sampler:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping = True
+        self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
         now = time.monotonic()
-        due = [(now, name) for name in self.tracks]
-        failed, quiet = dict.fromkeys(self.tracks, 0), dict.fromkeys(self.tracks, 0.0)
-        turn = 0.0
-        while True:
-            at, name = due[0]
-            # Half the processor's time of threading.Event.wait; so the end is seen late, by TICK_S.
-            while (left := at - time.monotonic()) > 0 and not self._stopping:
-                time.sleep(min(left, TICK_S))
-            if self._stopping:
-                return
-            track = self.tracks[name]
-            reading = track.meter.read()
-            track.take(reading, time.monotonic_ns())
-            if isinstance(reading, Unavailable):
-                if not failed[name] and at >= quiet[name]:
-                    log.warning("meter %s: %s", name, reading.reason)
-                    quiet[name] = at + QUIET_S
-                failed[name] += 1
-                wait_s = min(LONGEST_S, self._shortest_s * 2 ** min(failed[name], 20))
-            else:
-                failed[name] = 0
-                wait_s = self._wait_s(track, at)
-            turn = (turn + GOLDEN) % 1.0
-            # What was missed is not made up for.
-            next_at = max(at + wait_s * (1 + JITTER * (2 * turn - 1)), time.monotonic())
-            heapq.heapreplace(due, (next_at, name))
+        with ExitStack() as stack:
+            ways = {name: self._way(track, stack) for name, track in self.tracks.items()}
+            due = [(now, name) for name in self.tracks]
+            while True:
+                at, name = due[0]
+                left = at - time.monotonic()
+                if 0 < left < TICK_S:
+                    time.sleep(left)
+                if self._stopping.wait(max(0.0, left)) if left >= TICK_S else self._stopping.is_set():
+                    return
+                # What was missed is not made up for.
+                heapq.heapreplace(due, (max(at + ways[name].turn(at), time.monotonic()), name))
 
-    def _wait_s(self, track: Track, at: float) -> float:
+    def _way(self, track: Track, stack: ExitStack) -> _Asked:
+        meter = track.meter
+        if self._native and isinstance(meter, FileMeter):
+            try:
+                reader = Reader(meter, 1 / self._hz, max(16, round(KEPT_S * self._hz)))
+            except OSError as error:
+                log.warning("meter %s: %s: it is read less often", meter.name, error)
+            else:
+                stack.callback(reader.close)
+                return _Fetched(track, 1 / self._hz, reader)
+        return _Asked(track, 1 / self._hz)
+
+
+class _Asked:
+    """A meter that is read here."""
+
+    def __init__(self, track: Track, shortest_s: float, searching_s: float = SEARCH_S) -> None:
+        self.track, self.shortest_s = track, shortest_s
+        self._search_until = time.monotonic() + searching_s
+        self._failed, self._quiet, self._turn = 0, 0.0, 0.0
+
+    def turn(self, at: float) -> float:
+        """Read it; the time until the next turn."""
+        self._turn = (self._turn + GOLDEN) % 1.0
+        self.track.take(self.track.meter.read(), time.monotonic_ns())
+        return self.next_s(at) * (1 + JITTER * (2 * self._turn - 1))
+
+    def next_s(self, at: float) -> float:
+        """Between two readings, by what the last one was."""
+        refusal, track = self.track.refusal, self.track
+        if refusal is not None:
+            if not self._failed and at >= self._quiet:
+                log.warning("meter %s: %s", track.meter.name, refusal.reason)
+                self._quiet = at + QUIET_S
+            self._failed += 1
+            return min(LONGEST_S, self.shortest_s * 2.0 ** min(self._failed, 20))
+        self._failed = 0
         if track.meter.kind == "counter":
-            return max(self._shortest_s, COUNTER_S)
+            return max(self.shortest_s, COUNTER_S)
         if at % LOOK_AGAIN_S < LOOK_S:
-            return self._shortest_s
+            return self.shortest_s
         period = track.known_period_s
-        return self._shortest_s if period is None else min(LONGEST_S, max(self._shortest_s, period / OFTENER))
+        if period is None:
+            return self.shortest_s if at < self._search_until else max(self.shortest_s, 1 / ASKED_HZ)
+        return min(LONGEST_S, max(self.shortest_s, period / OFTENER))
+
+
+class _Fetched(_Asked):
+    """A meter that a native thread reads."""
+
+    def __init__(self, track: Track, shortest_s: float, reader: Reader) -> None:
+        super().__init__(track, shortest_s, searching_s=float("inf"))
+        self._reader = reader
+
+    def turn(self, at: float) -> float:
+        """Fetch what was read, and tell how often it is worth it from now on."""
+        took = self.track.take
+        for t_ns, reading in self._reader.take():
+            took(reading, t_ns)
+        self._reader.every(self.next_s(at))
+        return FETCH_S if self.track.last_ns() else FIRST_S

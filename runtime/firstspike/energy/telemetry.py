@@ -30,7 +30,7 @@ from firstspike.messages import Energy
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.1
+LOOK_S = 0.25
 """Between looks whether the daemon is idle, or a window over."""
 FIRST_S = 0.2
 """That the first readings are waited for."""
@@ -159,6 +159,8 @@ class Telemetry:
             return
         for name, baseline in self._baselines.items():
             track = self._sampler.tracks[name]
+            if track.last_ns() <= baseline.reached_ns:
+                continue
             samples = track.since(max(since_ns, baseline.reached_ns - SPARE_NS))
             baseline.feed(samples, since_ns, min(now_ns, track.last_ns()))
 

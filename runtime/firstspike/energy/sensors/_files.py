@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from firstspike.energy import Kind, Reading, Scope, Unavailable
@@ -53,7 +52,7 @@ def forbidden(path: Path, permission: str = "") -> Unavailable | None:
     return refused(path, PermissionError(errno.EACCES, ""), permission)
 
 
-class _File:
+class File:
     """A file that is read again and again.
 
     Args:
@@ -72,16 +71,32 @@ class _File:
 
     def raw(self) -> bytes | Unavailable:
         """What it holds now, its first 64 bytes."""
+        fd = self.descriptor()
+        if isinstance(fd, Unavailable):
+            return fd
+        try:
+            return os.pread(fd, 64, 0)
+        except OSError as error:
+            return self.failed(error)
+
+    def descriptor(self) -> int | Unavailable:
+        """It, open."""
         if self._fd < 0:
             unavailable = self._open()
             if unavailable is not None:
                 return unavailable
-        try:
-            return os.pread(self._fd, 64, 0)
-        except OSError as error:
-            if error.errno in _GONE:
-                self.close()  # the same path may be another sensor's when it comes back
-            return refused(self.path, error, self.permission)
+        return self._fd
+
+    @property
+    def closed(self) -> bool:
+        """There is no descriptor."""
+        return self._fd < 0
+
+    def failed(self, error: OSError) -> Unavailable:
+        """Why reading it failed."""
+        if error.errno in _GONE:
+            self.close()  # the same path may be another sensor's when it comes back
+        return refused(self.path, error, self.permission)
 
     def _open(self) -> Unavailable | None:
         now = time.monotonic_ns()
@@ -102,14 +117,13 @@ class _File:
             self._fd = -1
 
 
-class Number(_File):
+class Number(File):
     """A file that holds a whole number."""
 
     __slots__ = ()
 
-    def read(self) -> int | Unavailable:
-        """The number now."""
-        raw = self.raw()
+    def value(self, raw: bytes | Unavailable) -> int | Unavailable:
+        """The number that it held."""
         if isinstance(raw, Unavailable):
             return raw
         try:
@@ -118,14 +132,13 @@ class Number(_File):
             return Unavailable(f"{self.path}: holds {raw[:40]!r}, which is no number", "see its driver's documentation")
 
 
-class Word(_File):
+class Word(File):
     """A file that holds a word."""
 
     __slots__ = ()
 
-    def read(self) -> str:
-        """The word now; empty if it cannot be read."""
-        raw = self.raw()
+    def value(self, raw: bytes | Unavailable) -> str:
+        """The word that it held; empty if it could not be read."""
         return "" if isinstance(raw, Unavailable) else raw.decode("utf-8", "replace").strip("\0 \t\r\n")
 
 
@@ -143,18 +156,49 @@ class Product:
         self.numbers = tuple(numbers)
         self.factor = factor
 
-    def read(self) -> float | Unavailable:
-        """The product now."""
-        values = []
+    def value(self, raws: Iterator[bytes | Unavailable]) -> float | Unavailable:
+        """The product of what its files held, which come next in `raws`."""
+        product = 1
         for number in self.numbers:
-            value = number.read()
+            value = number.value(next(raws))
             if isinstance(value, Unavailable):
                 return value
-            values.append(value)
-        return prod(values) * self.factor
+            product *= value
+        return product * self.factor
 
 
-class PowerMeter:
+class FileMeter:
+    """A meter that needs nothing but what some files hold, so that a thread without Python can read them.
+
+    Args:
+        files: in the order in which they are read.
+    """
+
+    def __init__(self, files: Sequence[File]) -> None:
+        self.files = tuple(files)
+
+    def read(self) -> Reading | Unavailable:
+        """See `Meter`."""
+        before = time.monotonic_ns()
+        raws = [file.raw() for file in self.files]
+        return self.of(raws, (before + time.monotonic_ns()) // 2)
+
+    def of(self, raws: Sequence[bytes | Unavailable], t_ns: int) -> Reading | Unavailable:
+        """What it means.
+
+        Args:
+            raws: what each file held, or why it could not be read; in order of time from one call to the next.
+            t_ns: the middle of the time in which they were read.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """See `Meter`."""
+        for file in self.files:
+            file.close()
+
+
+class PowerMeter(FileMeter):
     """A power: a sum of products. The sum is read one after the other, and is unavailable if any of them is."""
 
     kind: Kind = "power"
@@ -166,22 +210,17 @@ class PowerMeter:
         self.name, self.what, self.scope = name, what, scope
         self.resolution, self.u95_fraction = resolution, u95_fraction
         self._products = tuple(products)
+        super().__init__([number for product in products for number in product.numbers])
 
-    def read(self) -> Reading | Unavailable:
-        """See `Meter`."""
-        before, total = time.monotonic_ns(), 0.0
+    def of(self, raws: Sequence[bytes | Unavailable], t_ns: int) -> Reading | Unavailable:
+        """See `FileMeter`."""
+        each, total = iter(raws), 0.0
         for product in self._products:
-            value = product.read()
+            value = product.value(each)
             if isinstance(value, Unavailable):
                 return value
             total += value
-        return Reading((before + time.monotonic_ns()) // 2, total)
-
-    def close(self) -> None:
-        """See `Meter`."""
-        for product in self._products:
-            for number in product.numbers:
-                number.close()
+        return Reading(t_ns, total)
 
 
 class Counted:
@@ -205,9 +244,9 @@ class Counted:
         self._last_ns = 0
         self._base = 0
 
-    def read(self, now_ns: int) -> float | Unavailable:
-        """J since the first reading."""
-        raw = self.number.read()
+    def value(self, held: bytes | Unavailable, now_ns: int) -> float | Unavailable:
+        """J since the first reading, by what its file held."""
+        raw = self.number.value(held)
         if isinstance(raw, Unavailable):
             return raw
         last, elapsed_s = self._last, (now_ns - self._last_ns) / 1e9
@@ -223,7 +262,7 @@ class Counted:
         return (self._base + raw) * self.factor
 
 
-class CounterMeter:
+class CounterMeter(FileMeter):
     """A counter of energy, or the sum of several that have nothing in common."""
 
     kind: Kind = "counter"
@@ -235,20 +274,16 @@ class CounterMeter:
         self.name, self.what, self.scope = name, what, scope
         self.resolution, self.u95_fraction = resolution, u95_fraction
         self._counters = tuple(counters)
+        super().__init__([counter.number for counter in counters])
 
-    def read(self) -> Reading | Unavailable:
-        """See `Meter`."""
-        before, total = time.monotonic_ns(), 0.0
+    def of(self, raws: Sequence[bytes | Unavailable], t_ns: int) -> Reading | Unavailable:
+        """See `FileMeter`."""
+        total = 0.0
         unavailable = None
-        for counter in self._counters:
-            value = counter.read(before)
+        for counter, raw in zip(self._counters, raws, strict=True):
+            value = counter.value(raw, t_ns)
             if isinstance(value, Unavailable):
-                unavailable = value  # the others are read all the same, or they could wrap unseen
+                unavailable = value  # the others go on all the same, or they could wrap unseen
             else:
                 total += value
-        return unavailable or Reading((before + time.monotonic_ns()) // 2, total)
-
-    def close(self) -> None:
-        """See `Meter`."""
-        for counter in self._counters:
-            counter.number.close()
+        return unavailable or Reading(t_ns, total)

@@ -11,17 +11,18 @@ values are often seconds old.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from firstspike.energy import Kind, Reading, Scope, Unavailable
 from firstspike.energy.sensors import LeftOut, Offer
-from firstspike.energy.sensors._files import Number, PowerMeter, Product, Word, forbidden, text
+from firstspike.energy.sensors._files import FileMeter, Number, PowerMeter, Product, Word, forbidden, text
 
 KIND = "power_supply"
 NEGOTIATED = ("ucsi-source-psy", "tcpm-source-psy")
 
 
-class SupplyMeter:
+class SupplyMeter(FileMeter):
     """One supply. Its answer is unavailable while the machine does not draw from it."""
 
     kind: Kind = "power"
@@ -35,30 +36,26 @@ class SupplyMeter:
         self._folder, self._battery = folder, battery
         self._status = Word(folder / ("status" if battery else "online"))
         self._power = PowerMeter(self.name, self.what, self.scope, products)
+        super().__init__([self._status, *self._power.files])
 
-    def read(self) -> Reading | Unavailable:
-        """See `Meter`."""
+    def of(self, raws: Sequence[bytes | Unavailable], t_ns: int) -> Reading | Unavailable:
+        """See `FileMeter`."""
+        status = self._status.value(raws[0])
         if self._battery:
-            status = self._status.read()
             if status != "Discharging":
                 said = status.lower() or "not saying what it does"
                 fix = "unplug the charger to measure what the machine draws"
                 return Unavailable(
                     f"{self._folder}: the battery is {said}: what flows is not what the machine draws", fix
                 )
-        elif self._status.read() == "0":
+        elif status == "0":
             return Unavailable(f"{self._folder}: nothing is plugged in")
-        found = self._power.read()
+        found = self._power.of(raws[1:], t_ns)
         if isinstance(found, Unavailable):
             return found
         if found.value == 0.0:
             return Unavailable(f"{self._folder}: says 0 W while the machine runs from it: it does not measure now")
         return Reading(found.t_ns, abs(found.value)) if self._battery else found
-
-    def close(self) -> None:
-        """See `Meter`."""
-        self._power.close()
-        self._status.close()
 
 
 def find(root: Path) -> Offer:
