@@ -15,6 +15,7 @@ from firstspike.backends import Backend
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.clock import Clock, SystemClock, VirtualClock
 from firstspike.config import Loaded
+from firstspike.errors import ConfigError
 from firstspike.handover import Handover, Inline, Queued
 from firstspike.health import Heartbeat
 from firstspike.hybrid import place
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 QUICK = 0.1
 """Answers that take less than this fraction of the deadline do not hold a live stream up (`handover.Queued`)."""
+QUICK_NS = 2_000_000
+"""The same of a camera or the network, whose events wait in a buffer of bounded size meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ def rooms(
             window=config.window.over(manifest.window),
             max_events=config.window.max_events,
             reset_us=config.window.reset_us,
+            patience_ns=config.schedule.deadline_ns // 2,
         )
         decide = config.decide.over(manifest.decide)
         backends: list[Backend] = []
@@ -85,11 +89,15 @@ def rooms(
         assert source is not None  # noqa: S101 (create returns one)
         stack.callback(source.close)
         virtual = config.clock.kind == "virtual"
+        if virtual and source.live:
+            raise ConfigError(
+                f"clock.kind is virtual, and the source is live ({config.source.kind}): set it to monotonic"
+            )
         clock: Clock = VirtualClock() if virtual else SystemClock()
         # A deterministic run is named by what determines it, any other by chance.
         epoch = bundle.digest[:16] if virtual else os.urandom(8).hex()
         scheduling = config.schedule.settings()
-        live = not virtual and source.speed is not None
+        live = source.live or (not virtual and source.speed is not None)
         runner = Runner(backends, scheduling if live else scheduling.for_replay(), clock)
         deadline_ns = config.schedule.deadline_ns
         answerer = Answerer(
@@ -99,7 +107,8 @@ def rooms(
         handover: Handover = Inline(answerer)
         if live:
             queue: Queue[Due] = Queue(scheduling.queue, deadline_ns)
-            handover = Queued(answerer, queue, runner, clock.now_ns, round(deadline_ns * QUICK))
+            quick_ns = min(QUICK_NS if source.live else deadline_ns, round(deadline_ns * QUICK))
+            handover = Queued(answerer, queue, runner, clock.now_ns, quick_ns)
         pipeline = Pipeline(
             input_spec=manifest.input, settings=settings, source=source, answerer=answerer, handover=handover,
             clock=clock, stopping=stopping,

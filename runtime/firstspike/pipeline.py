@@ -12,7 +12,8 @@ from firstspike.clock import Clock, Pacer
 from firstspike.encode_frames import WindowEncoder, encoder_for
 from firstspike.errors import FirstspikeError
 from firstspike.handover import Handover
-from firstspike.sources import Segment, Source, Stream
+from firstspike.live import LiveWindows
+from firstspike.sources import LiveStream, Segment, Source, Stream, Waiting
 from firstspike.types import Window
 from firstspike.window import Windower
 
@@ -28,6 +29,8 @@ class Settings:
     window: WindowSpec
     max_events: int = 4_000_000
     reset_us: int = 1_000_000
+    patience_ns: int = 50_000_000
+    """The most that a live stream's silent window waits for its last events."""
 
 
 class Pipeline:
@@ -77,6 +80,9 @@ class Pipeline:
         for segment in self._source.segments():
             if self._stopping():
                 return
+            if isinstance(segment, Waiting):
+                self._wait_for(segment)
+                continue
             self.segment = segment.name
             self._segment_number += 1
             try:
@@ -86,8 +92,14 @@ class Pipeline:
                 text = str(error) if segment.name in str(error) else f"{segment.name}: {error}"
                 log.error("%s", text)  # noqa: TRY400 (a user's bad file is no traceback)
                 self.totals.add(sources_failed=1)
-                self.failures += [(segment.name, error)] if len(self.failures) < MAX_FAILURES else []
+                if not self._source.live and len(self.failures) < MAX_FAILURES:  # a camera may be plugged in again
+                    self.failures.append((segment.name, error))
                 self.broken = text
+
+    def _wait_for(self, waiting: Waiting) -> None:
+        if self.broken != waiting.reason:
+            log.warning("%s", waiting.reason)
+        self.broken = waiting.reason
 
     def _run_segment(self, segment: Segment) -> None:
         settings = self._settings
@@ -97,8 +109,12 @@ class Pipeline:
                 log.info("%s: %s", segment.name, note)
             self._pacer.restart()
             encoder = encoder_for(self._input_spec, stream.info.width, stream.info.height)
+            self.broken = None
             try:
-                self._run_stream(stream, windower, encoder)
+                if isinstance(stream, LiveStream):
+                    self._run_live(stream, windower, encoder)
+                else:
+                    self._run_stream(stream, windower, encoder)
             except FirstspikeError:
                 self._finish(windower, encoder)  # what was read before the fault is inferred and counted
                 raise
@@ -113,6 +129,20 @@ class Pipeline:
                 if self._stopping():
                     return
             if self._stopping():
+                return
+
+    def _run_live(self, stream: LiveStream, windower: Windower, encoder: WindowEncoder) -> None:
+        """As `_run_stream`; windows close by time too, and when they did counts from the sensor's time."""
+        windows = LiveWindows(windower, self._settings.patience_ns)
+        while not self._stopping():
+            try:
+                arrival = stream.receive(windows.wait_s())
+            finally:
+                self.totals.add(**stream.take_counts())
+            self.totals.add(events=len(arrival.events))
+            for window, ended_ns in windows.take(arrival):
+                self._handover.put(Due(window, ended_ns, self.segment, self._segment_number, encoder))
+            if arrival.ended:
                 return
 
     def _finish(self, windower: Windower, encoder: WindowEncoder) -> None:
