@@ -229,7 +229,17 @@ class Counters(BaseModel):
     provisional: Annotated[int, Field(description="Provisional decisions published.")] = 0
     provisional_differed: Annotated[int, Field(description="Of those: the window's final label was another.")] = 0
     truncated_bytes: Annotated[int, Field(description="Ends of cut recordings that make up no whole event.")] = 0
-    sources_failed: Annotated[int, Field(description="Recordings that ended in an error.")] = 0
+    sources_failed: Annotated[
+        int, Field(description="Recordings that ended in an error; times that a camera was lost.")
+    ] = 0
+    lost_packets: Annotated[int, Field(description="Of the network source: known from gaps in their numbers.")] = 0
+    lost_events: Annotated[int, Field(description="Those in lost packets.")] = 0
+    reordered_packets: Annotated[int, Field(description="Of the lost packets: came after all, and were used.")] = 0
+    refused_packets: Annotated[int, Field(description="Malformed, sent twice, or of nobody who may send.")] = 0
+    kernel_drops: Annotated[int, Field(description="Packets that found no room in the kernel's buffer.")] = 0
+    camera_overflows: Annotated[int, Field(description="Times that a camera's driver found no room for events.")] = 0
+    backlog_cuts: Annotated[int, Field(description="Times that events too old to be of use were thrown away.")] = 0
+    backlog_packets: Annotated[int, Field(description="The camera's packets thrown away then.")] = 0
 
 
 class BackendHealth(BaseModel):

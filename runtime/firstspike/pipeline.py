@@ -100,6 +100,7 @@ class Pipeline:
         if self.broken != waiting.reason:
             log.warning("%s", waiting.reason)
         self.broken = waiting.reason
+        self.totals.add(**waiting.counts)
 
     def _run_segment(self, segment: Segment) -> None:
         settings = self._settings

@@ -26,6 +26,7 @@ from firstspike.cli import (
     replay,
     run,
     schemas,
+    send,
     simulate,
     sweep,
     verify,
@@ -39,14 +40,14 @@ log = logging.getLogger(__name__)
 
 COMMANDS = (
     run, replay, evaluate, watch, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench, verify, check,
-    doctor, workers, simulate, schemas,
+    doctor, workers, simulate, send, schemas,
 )  # fmt: skip
 
 EPILOG = """\
 exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,
 70 a fault of firstspike, 74 output failed, 78 wrong configuration or bundle, 130 interrupted
 documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md,
-docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/workers.md (accelerators)"""
+docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/workers.md (accelerators), docs/network.md"""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -31,7 +31,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recording of any known format")
     command.add_argument("--model", metavar="DIR", help="bundle, by folder or name (default: nmnist)")
-    command.add_argument("--speed", default=None, type=_speed, metavar="N|max", help="times real time (default: 1)")
+    command.add_argument("--speed", default=None, type=speed, metavar="N|max", help="times real time (default: 1)")
     command.add_argument("--loop", action="store_true", help="begin again at the end, for ever")
     command.add_argument("--json", action="store_true", help="one JSON object a decision")
     command.add_argument(
@@ -46,16 +46,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.set_defaults(run=run)
 
 
-def _speed(text: str) -> float | str:
+def speed(text: str) -> float | str:
+    """Parse a speed."""
     if text == "max":
         return text
     try:
-        speed = float(text)
+        factor = float(text)
     except ValueError:
-        speed = 0.0
-    if not 0 < speed <= 1e6:
+        factor = 0.0
+    if not 0 < factor <= 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a positive number nor 'max'")
-    return speed
+    return factor
 
 
 def geometry(text: str) -> tuple[int, int]:

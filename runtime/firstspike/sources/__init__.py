@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -89,6 +89,8 @@ class Waiting:
 
     reason: str
     """Why, and what the user can do."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """As `LiveStream.take_counts`."""
 
 
 @dataclass(frozen=True, slots=True)
