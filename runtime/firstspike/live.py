@@ -160,3 +160,12 @@ class LiveWindows:
         if end_ns is None:
             return IDLE_S
         return min(IDLE_S, max(0, end_ns + self._patience(now_ns) - now_ns + 1000) / 1e9)
+
+    def pause_s(self, gather_s: float) -> float:
+        """How long events may gather unread, `gather_s` at most: reading them in fewer, larger portions is cheaper."""
+        end_us = self._windower.next_close()
+        if end_us is None or gather_s <= 0:
+            return 0.0
+        now_ns = self._now_ns()
+        end_ns = self._time.host_ns(end_us, now_ns)
+        return 0.0 if end_ns is None else max(0.0, min(gather_s, (end_ns - now_ns) / 1e9))

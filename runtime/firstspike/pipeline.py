@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -145,6 +146,8 @@ class Pipeline:
                 self._handover.put(Due(window, ended_ns, self.segment, self._segment_number, encoder))
             if arrival.ended:
                 return
+            if len(arrival.events) and (pause_s := windows.pause_s(stream.gather_s)) > 0:
+                time.sleep(pause_s)
 
     def _finish(self, windower: Windower, encoder: WindowEncoder) -> None:
         """Hand out the windows that were open at the end; a stop leaves them, since they are not complete."""

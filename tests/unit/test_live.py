@@ -206,3 +206,13 @@ def test_every_event_is_in_a_window_or_counted(steps, overlap):
         assert sum(len(window.events) for window in windows) + late == sent
     starts = [window.t_start_us for window in windows]
     assert starts == sorted(set(starts))
+
+
+def test_events_may_gather_until_the_window_ends_and_no_longer():
+    world = World()
+    assert world.windows.pause_s(0.002) == 0  # the first event must not wait
+    world.at(0).gets(0)
+    assert world.at(1).windows.pause_s(0.002) == pytest.approx(0.002)
+    assert world.at(9).windows.pause_s(0.002) == pytest.approx(0.001, abs=1e-4)
+    assert world.at(11).windows.pause_s(0.002) == 0
+    assert world.at(1).windows.pause_s(0.0) == 0

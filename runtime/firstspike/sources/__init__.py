@@ -57,6 +57,8 @@ class LiveStream(ABC):
 
     info: RecordingInfo
     outcome: RecordingStats | None = None
+    gather_s: float = 0.0
+    """Events may lie unread for so long, in the middle of a window, without a loss."""
 
     @abstractmethod
     def receive(self, within_s: float) -> Arrival:

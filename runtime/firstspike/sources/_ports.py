@@ -30,6 +30,8 @@ class Port(Protocol):
 
     about: str
     """For the user: address and size of the buffer."""
+    buffer_bytes: int
+    """What it holds, about."""
 
     def read(self, head: bytearray, body: memoryview) -> int:
         """Take a packet, its start into `head` and the rest into `body`; its length, −1: none is there, −2: refused."""
@@ -185,6 +187,7 @@ class ZmqPort:
         except zmq.ZMQError as error:
             self.close()
             raise UnavailableError(f"{address}: cannot be listened to: {error}") from None
+        self.buffer_bytes = RCVHWM * MAX_PACKET_BYTES
         self.about = f"{address}, buffer of {RCVHWM} packets"
 
     def read(self, head: bytearray, body: memoryview) -> int:
