@@ -23,6 +23,7 @@ from firstspike.cli import (
     hybrid,
     info,
     inspect,
+    record,
     replay,
     run,
     schemas,
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 COMMANDS = (
     run, replay, evaluate, watch, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench, verify, check,
-    doctor, workers, simulate, send, schemas,
+    doctor, workers, simulate, send, record, schemas,
 )  # fmt: skip
 
 EPILOG = """\
