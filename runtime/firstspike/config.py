@@ -17,6 +17,8 @@ from firstspike.bundle import DecideSpec, WindowSpec, find
 from firstspike.config_layers import Layers, Origin
 from firstspike.config_plugins import BackendChoice, PluginSection, backend_choices, explain, source_options
 from firstspike.errors import ConfigError
+from firstspike.lookback import On, Rules
+from firstspike.recording_writer import Format
 from firstspike.schedule import Policy, Settings
 
 
@@ -132,6 +134,35 @@ class PublishSection(Section):
     )
 
 
+class RecordSection(Section):
+    """`[record]`: clips around decisions."""
+
+    on: Annotated[
+        On,
+        Field(
+            description="label: a label that is new; unsure: confidence below `below`; fault: a status other than ok"
+        ),
+    ] = "off"
+    folder: Annotated[str, Field(description="of the clips; relative to the configuration file")] = "clips"
+    labels: Annotated[list[str], Field(max_length=1000, description="of on = 'label'; empty: all")] = []
+    below: Annotated[float, Field(ge=0, le=1)] = 0.6
+    lookback_s: Annotated[float, Field(ge=0, le=3600, description="before the decision's window")] = 5.0
+    after_s: Annotated[float, Field(ge=0, le=3600, description="after it")] = 1.0
+    max_s: Annotated[float, Field(gt=0, le=86_400, description="of a clip; decisions within it share it")] = 60.0
+    memory_mib: Annotated[float, Field(ge=1, le=65_536, description="of events that are kept; as much may wait")] = 64.0
+    free_mib: Annotated[float, Field(ge=0, description="below so much free space no clip is written")] = 512.0
+    format: Format = "aedat4"
+
+    def rules(self, base: Path) -> Rules:
+        """As the ring takes them; the folder counts from `base`."""
+        return Rules(
+            on=self.on, folder=base / self.folder, labels=tuple(self.labels), below=self.below,
+            lookback_us=round(self.lookback_s * 1e6), after_us=round(self.after_s * 1e6),
+            max_us=round(self.max_s * 1e6), memory_bytes=round(self.memory_mib * (1 << 20)),
+            free_bytes=round(self.free_mib * (1 << 20)), format=self.format,
+        )  # fmt: skip
+
+
 class ClockSection(Section):
     """`[clock]`."""
 
@@ -154,6 +185,7 @@ class Config(Section):
     decide: DecideSection = DecideSection()
     schedule: ScheduleSection = ScheduleSection()
     publish: PublishSection = PublishSection()
+    record: RecordSection = RecordSection()
     clock: ClockSection = ClockSection()
     log: LogSection = LogSection()
 

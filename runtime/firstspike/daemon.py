@@ -19,6 +19,7 @@ from firstspike.errors import ConfigError
 from firstspike.handover import Handover, Inline, Queued
 from firstspike.health import Heartbeat
 from firstspike.hybrid import place
+from firstspike.lookback import LookBack
 from firstspike.messages import Decision, Provisional
 from firstspike.pipeline import Pipeline, Settings
 from firstspike.plans import Runner
@@ -100,6 +101,13 @@ def rooms(
         live = source.live or (not virtual and source.speed is not None)
         runner = Runner(backends, scheduling if live else scheduling.for_replay(), clock)
         deadline_ns = config.schedule.deadline_ns
+        look_back: LookBack | None = None
+        if config.record.on != "off":
+            look_back = LookBack(
+                config.record.rules(loaded.base), epoch, lambda **counts: answerer.totals.add(**counts)
+            )
+            stack.enter_context(look_back)
+            sink = _shown_to(look_back, sink)
         answerer = Answerer(
             manifest=manifest, decide=decide, runner=runner, schedule=Schedule(deadline_ns),
             clock=clock, epoch=epoch, sink=sink, early=early if config.publish.provisional else None,
@@ -111,7 +119,7 @@ def rooms(
             handover = Queued(answerer, queue, runner, clock.now_ns, quick_ns)
         pipeline = Pipeline(
             input_spec=manifest.input, settings=settings, source=source, answerer=answerer, handover=handover,
-            clock=clock, stopping=stopping,
+            clock=clock, stopping=stopping, look_back=look_back,
         )  # fmt: skip
 
         def await_plans() -> None:
@@ -119,6 +127,14 @@ def rooms(
             runner.wait_ready(first=not live, stopping=stopping, within_s=config.schedule.start_s)
 
         yield Rooms(bundle, source, runner, clock, epoch, pipeline, await_plans)
+
+
+def _shown_to(look_back: LookBack, sink: Callable[[Decision], None]) -> Callable[[Decision], None]:
+    def send(decision: Decision) -> None:
+        sink(decision)
+        look_back.decided(decision)
+
+    return send
 
 
 def run(

@@ -237,6 +237,9 @@ class Counters(BaseModel):
     reordered_packets: Annotated[int, Field(description="Of the lost packets: came after all, and were used.")] = 0
     refused_packets: Annotated[int, Field(description="Malformed, sent twice, or of nobody who may send.")] = 0
     kernel_drops: Annotated[int, Field(description="Packets that found no room in the kernel's buffer.")] = 0
+    clips_written: Annotated[int, Field(description="Clips around decisions, [record].")] = 0
+    clips_dropped: Annotated[int, Field(description="Clips not written: the disk was too slow.")] = 0
+    clips_failed: Annotated[int, Field(description="Clips not written: the disk was full or failed.")] = 0
     camera_overflows: Annotated[int, Field(description="Times that a camera's driver found no room for events.")] = 0
     backlog_cuts: Annotated[int, Field(description="Times that events too old to be of use were thrown away.")] = 0
     backlog_packets: Annotated[int, Field(description="The camera's packets thrown away then.")] = 0

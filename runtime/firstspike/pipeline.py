@@ -14,8 +14,9 @@ from firstspike.encode_frames import WindowEncoder, encoder_for
 from firstspike.errors import FirstspikeError
 from firstspike.handover import Handover
 from firstspike.live import LiveWindows
+from firstspike.lookback import LookBack
 from firstspike.sources import LiveStream, Segment, Source, Stream, Waiting
-from firstspike.types import Window
+from firstspike.types import Events, Window
 from firstspike.window import Windower
 
 log = logging.getLogger(__name__)
@@ -45,12 +46,14 @@ class Pipeline:
         handover: how windows get there.
         clock: where stamps come from.
         stopping: asked often; True ends the run in good order.
+        look_back: is shown all events, if given.
     """
 
     def __init__(
         self, *, input_spec: InputSpec, settings: Settings, source: Source, answerer: Answerer, handover: Handover,
-        clock: Clock, stopping: Callable[[], bool] = lambda: False,
+        clock: Clock, stopping: Callable[[], bool] = lambda: False, look_back: LookBack | None = None,
     ) -> None:  # fmt: skip
+        self._look_back = look_back
         self._input_spec = input_spec
         self._settings = settings
         self._source = source
@@ -123,9 +126,14 @@ class Pipeline:
             self._finish(windower, encoder)
             self._say_goodbye(segment, stream)
 
+    def _take_in(self, events: Events, stream: Stream) -> None:
+        self.totals.add(events=len(events))
+        if self._look_back is not None:
+            self._look_back.events(events, stream.info, self.segment)
+
     def _run_stream(self, stream: Stream, windower: Windower, encoder: WindowEncoder) -> None:
         for events in stream:
-            self.totals.add(events=len(events))
+            self._take_in(events, stream)
             for window in windower.push(events):
                 self._process(window, encoder)
                 if self._stopping():
@@ -141,7 +149,7 @@ class Pipeline:
                 arrival = stream.receive(windows.wait_s())
             finally:
                 self.totals.add(**stream.take_counts())
-            self.totals.add(events=len(arrival.events))
+            self._take_in(arrival.events, stream)
             for window, ended_ns in windows.take(arrival):
                 self._handover.put(Due(window, ended_ns, self.segment, self._segment_number, encoder))
             if arrival.ended:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-import faery
 import numpy as np
 
 from firstspike.errors import DataError, FirstspikeError, OutputError
@@ -82,9 +81,16 @@ def _encode(temporary: Path, target: Path, batches: Iterable[Events], size: tupl
     return count
 
 
+def _faery() -> Any:
+    """Imported late: it takes 0.3 s, and few who import this module write a file."""
+    import faery
+
+    return faery
+
+
 def encoder(temporary: Path, size: tuple[int, int], source: str) -> Any:
     """Faery's, with one stream of events; a context whose end completes the file."""
-    return faery.aedat.Encoder(temporary, _description(*size, source), ("lz4", 1))
+    return _faery().aedat.Encoder(temporary, _description(*size, source), ("lz4", 1))
 
 
 @contextmanager
@@ -112,7 +118,7 @@ def _validated(events: Events, last: int, size: tuple[int, int], target: Path) -
 
 def converted(events: Events) -> Any:
     """The events as faery takes them."""
-    packed = np.empty(len(events), faery.EVENTS_DTYPE)
+    packed = np.empty(len(events), _faery().EVENTS_DTYPE)
     packed["t"] = events["t"]
     packed["x"] = events["x"]
     packed["y"] = events["y"]
@@ -122,7 +128,7 @@ def converted(events: Events) -> Any:
 
 def _description(width: int, height: int, source: str) -> list[Any]:
     """The XML tree that DV writes: one stream of events with its size and its camera."""
-    node, attribute = faery.aedat.DescriptionNode, faery.aedat.DescriptionAttribute
+    node, attribute = _faery().aedat.DescriptionNode, _faery().aedat.DescriptionAttribute
     path = "/mainloop/Recorder/outInfo/"
     stream = {
         "compression": "LZ4",
@@ -140,7 +146,7 @@ def _description(width: int, height: int, source: str) -> list[Any]:
 
 def check(temporary: Path, target: Path, count: int) -> None:
     """OutputError unless the file's own table of packets is whole, to its last byte, and counts every event."""
-    with output_errors(target), faery.aedat.Decoder(temporary) as decoder:
+    with output_errors(target), _faery().aedat.Decoder(temporary) as decoder:
         packets = decoder.file_data_definitions()
     found = sum(packet.elements_count for packet in packets)
     with temporary.open("rb") as file:
