@@ -7,19 +7,23 @@ remembers where it came from, and an unknown key is an error that names it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from firstspike.bundle import DecideSpec, WindowSpec, find
-from firstspike.config_layers import Layers, Origin
+from firstspike.config_layers import STREAM, Layers, Origin
 from firstspike.config_plugins import BackendChoice, PluginSection, backend_choices, explain, source_options
 from firstspike.errors import ConfigError
 from firstspike.lookback import On, Rules
 from firstspike.recording_writer import Format
 from firstspike.schedule import Policy, Settings
+
+OF_A_STREAM = ("model", "source", "window", "decide", "schedule", "record")
+"""Sections that `[stream.NAME]` may set; the others are the whole daemon's."""
 
 
 class Section(BaseModel):
@@ -188,6 +192,10 @@ class Config(Section):
     record: RecordSection = RecordSection()
     clock: ClockSection = ClockSection()
     log: LogSection = LogSection()
+    stream: Annotated[
+        dict[str, dict[str, Any]],
+        Field(description="several streams: by name, sections that differ from those above (docs/streams.md)"),
+    ] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +209,9 @@ class Loaded:
     base: Path
     """Relative paths count from here: the configuration file's folder."""
     values: dict[tuple[str, ...], tuple[Any, Origin]]
+    streams: tuple[tuple[str, Loaded], ...] = ()
+    """Of `[stream.NAME]`, each as if it were the only one; then the rest here is the first one's. Empty: there is but
+    one stream, without a name."""
 
     @property
     def model_path(self) -> Path:
@@ -214,6 +225,41 @@ def load(layers: Layers) -> Loaded:
     Raises:
         ConfigError: one line for each fault: key, value, origin, and what is wrong.
     """
+    if not (names := layers.streams()):
+        return _load_one(layers)
+    faults: list[str] = []
+    found: list[tuple[str, Loaded]] = []
+    for name in names:
+        faults += _misplaced(name, layers)
+        try:
+            found.append((name, _load_one(layers.for_stream(name))))
+        except ConfigError as error:
+            faults += str(error).splitlines()
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))  # what is wrong for all is told once
+    return replace(found[0][1], streams=tuple(found), values=layers.values())
+
+
+def _misplaced(name: str, layers: Layers) -> list[str]:
+    """What is wrong about a stream's section itself."""
+    faults = []
+    if not re.fullmatch(r"[a-z0-9_-]{1,32}", name):
+        faults.append(
+            f"stream.{name} ({layers.origin((STREAM, name))}): a stream's name has 1 to 32 of a-z, 0-9, _ and -"
+        )
+    for key, (value, _) in layers.values().items():
+        if key[:2] != (STREAM, name) or (len(key) == 2 and value == {}):
+            continue
+        if len(key) < 4 or key[2] not in OF_A_STREAM:
+            where = ".".join(key)
+            faults.append(
+                f"{where} ({layers.origin(key)}): a stream has sections of its own, and only these: "
+                f"{', '.join(f'[stream.{name}.{section}]' for section in OF_A_STREAM)}"
+            )
+    return faults
+
+
+def _load_one(layers: Layers) -> Loaded:
     faults: list[str] = []
     try:
         config = Config.model_validate(layers.tree())

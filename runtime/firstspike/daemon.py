@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from firstspike import endpoints, plugins
 from firstspike.answer import Answerer, Due
 from firstspike.backends import Backend
+from firstspike.backends._shared import SharedBackends
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.clock import Clock, SystemClock, VirtualClock
 from firstspike.config import Loaded
+from firstspike.config_plugins import BackendChoice
 from firstspike.errors import ConfigError
 from firstspike.handover import Handover, Inline, Queued
 from firstspike.health import Heartbeat
@@ -26,6 +28,7 @@ from firstspike.plans import Runner
 from firstspike.publish import Publisher
 from firstspike.schedule import Queue, Schedule
 from firstspike.sources import Source
+from firstspike.worker.backend import WorkerModule
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +60,8 @@ class Rooms:
 @contextmanager
 def rooms(
     loaded: Loaded, sink: Callable[[Decision], None], stopping: Callable[[], bool], *, source: Source | None = None,
-    early: Callable[[Provisional], None] | None = None,
+    early: Callable[[Provisional], None] | None = None, stream: str | None = None, epoch: str | None = None,
+    shared: SharedBackends | None = None,
 ) -> Iterator[Rooms]:  # fmt: skip
     """Make the rooms; they are closed in reverse order.
 
@@ -67,6 +71,9 @@ def rooms(
         stopping: True ends the run.
         source: instead of the configuration's.
         early: takes the provisional decisions, if the configuration wants any (`publish.provisional`).
+        stream: its name, where the daemon has several.
+        epoch: this run's name; None: one is made.
+        shared: workers that several streams use; None: this one's own.
     """
     config = loaded.config
     with ExitStack() as stack:
@@ -83,7 +90,7 @@ def rooms(
         parts = place.Parts()
         stack.callback(parts.close)
         for choice in loaded.backends:
-            backends.append(place.make(choice, bundle, parts))
+            backends.append(_backend(choice, bundle, parts, shared))
             stack.callback(backends[-1].close)
         if source is None:
             source = plugins.load("sources", config.source.kind).create(loaded.source_options, loaded.base)
@@ -96,7 +103,7 @@ def rooms(
             )
         clock: Clock = VirtualClock() if virtual else SystemClock()
         # A deterministic run is named by what determines it, any other by chance.
-        epoch = bundle.digest[:16] if virtual else os.urandom(8).hex()
+        epoch = epoch or (bundle.digest[:16] if virtual else os.urandom(8).hex())
         scheduling = config.schedule.settings()
         live = source.live or (not virtual and source.speed is not None)
         runner = Runner(backends, scheduling if live else scheduling.for_replay(), clock)
@@ -110,7 +117,7 @@ def rooms(
             sink = _shown_to(look_back, sink)
         answerer = Answerer(
             manifest=manifest, decide=decide, runner=runner, schedule=Schedule(deadline_ns),
-            clock=clock, epoch=epoch, sink=sink, early=early if config.publish.provisional else None,
+            clock=clock, epoch=epoch, stream=stream, sink=sink, early=early if config.publish.provisional else None,
         )  # fmt: skip
         handover: Handover = Inline(answerer)
         if live:
@@ -127,6 +134,19 @@ def rooms(
             runner.wait_ready(first=not live, stopping=stopping, within_s=config.schedule.start_s)
 
         yield Rooms(bundle, source, runner, clock, epoch, pipeline, await_plans)
+
+
+def _backend(choice: BackendChoice, bundle: Bundle, parts: place.Parts, shared: SharedBackends | None) -> Backend:
+    """A plan's back end; a worker that runs the whole model is one for all streams."""
+
+    def make() -> Backend:
+        return place.make(choice, bundle, parts)
+
+    alone = shared is None or bundle.manifest.parts is not None
+    if alone or not isinstance(plugins.load("backends", choice.kind), WorkerModule):
+        return make()
+    assert shared is not None  # noqa: S101 (asked before)
+    return shared.get(choice, bundle, make)
 
 
 def _shown_to(look_back: LookBack, sink: Callable[[Decision], None]) -> Callable[[Decision], None]:

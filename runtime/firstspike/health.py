@@ -28,11 +28,14 @@ class Heartbeat:
         publisher: where to.
         epoch: this run's name.
         period_s: the longest time between two messages.
+        stream: its name, where the daemon has several.
     """
 
     def __init__(
-        self, manifest: Manifest, pipeline: Pipeline, runner: Runner, publisher: Publisher, epoch: str, period_s: float
-    ) -> None:
+        self, manifest: Manifest, pipeline: Pipeline, runner: Runner, publisher: Publisher, epoch: str, period_s: float,
+        stream: str | None = None,
+    ) -> None:  # fmt: skip
+        self._stream = stream
         self._manifest = manifest
         self._pipeline = pipeline
         self._runner = runner
@@ -61,7 +64,7 @@ class Heartbeat:
         while True:
             self._wake.clear()
             last, told = self._state == "stopping", self._conditions()
-            self._publisher.publish_health(self._health)
+            self._publisher.publish_health(self._health, self._stream)
             if last:
                 return
             due = time.monotonic() + self._period_s
@@ -81,6 +84,7 @@ class Heartbeat:
             {
                 "epoch": self._epoch,
                 "seq": seq,
+                "stream": self._stream,
                 "state": state,
                 "reasons": reasons,
                 "uptime_s": round(time.monotonic() - self._started, 3),

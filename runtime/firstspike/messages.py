@@ -24,7 +24,10 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     epoch: Annotated[str, Field(description="Names one run of the daemon: it changes when the daemon restarts.")]
-    seq: Annotated[int, Field(ge=0, description="Counts the messages of this topic within the epoch; a gap is a loss.")]
+    seq: Annotated[
+        int, Field(ge=0, description="Counts the messages of this topic and stream within the epoch; a gap is a loss.")
+    ]
+    stream: Annotated[str | None, Field(description="Of [stream.NAME]; null: the daemon has but one.")] = None
 
 
 class WindowAnswer(BaseModel):
@@ -277,6 +280,15 @@ class Health(_Message):
     backends: list[BackendHealth]
 
 
+class StreamState(BaseModel):
+    """The last messages of one of several streams."""
+
+    model_config = ConfigDict(frozen=True)
+
+    decision: Annotated[Decision | None, Field(description="The last one, or null.")] = None
+    health: Annotated[Health | None, Field(description="The last one, or null.")] = None
+
+
 class Snapshot(BaseModel):
     """Reply of the snapshot socket: the state for whoever joins late."""
 
@@ -284,9 +296,12 @@ class Snapshot(BaseModel):
 
     schema_: Annotated[Literal["firstspike.snapshot/1"], Field(alias="schema")] = "firstspike.snapshot/1"
     epoch: str
-    next_seq: Annotated[dict[str, int], Field(description="The next `seq` of each topic.")]
+    next_seq: Annotated[
+        dict[str, int], Field(description="The next `seq` of each topic; of a stream's as `decision.NAME`.")
+    ]
     decision: Annotated[Decision | None, Field(description="The last one, or null.")]
     health: Annotated[Health | None, Field(description="The last one, or null.")]
+    streams: Annotated[dict[str, StreamState], Field(description="By name, where the daemon has several.")] = {}
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -17,7 +17,7 @@ import zmq
 
 from firstspike import endpoints
 from firstspike.errors import ConfigError, OutputError, UnavailableError
-from firstspike.messages import Decision, Health, Provisional, Snapshot, encode
+from firstspike.messages import Decision, Health, Provisional, Snapshot, StreamState, encode
 from firstspike.topics import DECISION, HEALTH, PROVISIONAL, TOPICS, Topic
 
 log = logging.getLogger(__name__)
@@ -87,19 +87,23 @@ class Publisher:
         """Send a provisional decision; its `seq` must be the next one. A snapshot does not hold it: it is soon over."""
         self._send(PROVISIONAL, provisional, provisional.seq)
 
-    def publish_health(self, make: Callable[[int], Health]) -> None:
-        """Send health; `make` gets the `seq` to use."""
-        health = make(self._state.next_seq[HEALTH.name])
+    def publish_health(self, make: Callable[[int], Health], stream: str | None = None) -> None:
+        """Send health of a stream; `make` gets the `seq` to use."""
+        health = make(self._state.next_seq.get(HEALTH.key(stream), 0))
         self._send(HEALTH, health, health.seq)
 
     def _send(self, topic: Topic, message: Decision | Health | Provisional, seq: int) -> None:
         payload = encode(message)
         with self._send_lock:
             # PUB never blocks: a subscriber whose queue is full loses the message and sees the gap.
-            self._pub.send_multipart([topic.prefix, payload], zmq.NOBLOCK)
+            self._pub.send_multipart([topic.frame(message.stream), payload], zmq.NOBLOCK)
             # One assignment of all that a snapshot shows, so that its parts belong together.
-            next_seq = self._state.next_seq | {topic.name: seq + 1}
-            last = {} if isinstance(message, Provisional) else {topic.name: message}
+            next_seq = self._state.next_seq | {topic.key(message.stream): seq + 1}
+            last: dict[str, Any] = {} if isinstance(message, Provisional) else {topic.name: message}
+            if last and message.stream is not None:
+                streams = self._state.streams
+                state = streams.get(message.stream, StreamState()).model_copy(update=last)
+                last = {"streams": streams | {message.stream: state}}
             self._state = self._state.model_copy(update={"next_seq": next_seq, **last})
             self._take_subscription()
 
@@ -107,7 +111,8 @@ class Publisher:
         """Take in what a subscriber sent, if anything: a subscription is the byte 1 and a prefix of the topics."""
         with contextlib.suppress(zmq.Again):
             frame = self._pub.recv(zmq.NOBLOCK)
-            if frame[:1] == b"\x01" and DECISION.prefix.startswith(frame[1:]):
+            prefix = frame[1:]  # also of one stream's decisions alone
+            if frame[:1] == b"\x01" and (DECISION.prefix.startswith(prefix) or prefix.startswith(DECISION.prefix)):
                 self._subscribed.set()
 
     def wait_for_subscriber(self, timeout_s: float, stopping: Callable[[], bool]) -> bool:

@@ -8,6 +8,7 @@ from firstspike import endpoints, plugins
 from firstspike.bundle import open_bundle
 from firstspike.cli.common import add_config_arguments, apply_settings
 from firstspike.cli.output import emit, emit_json
+from firstspike.config import Loaded
 from firstspike.config_layers import read_layers
 from firstspike.hybrid import place
 
@@ -30,17 +31,24 @@ def run(args: argparse.Namespace) -> int:
     loaded = apply_settings(read_layers(args.config, []), args.set)
     bundle = open_bundle(loaded.model_path)
     config = loaded.config
-    config.window.over(bundle.manifest.window)
     endpoint = endpoints.resolve(config.publish.endpoint)
-    # A back end that cannot run the bundle is a fault of the configuration too, and a source without files.
-    for choice in loaded.backends:
-        place.make(choice, bundle).close()
-    plugins.load("sources", config.source.kind).create(loaded.source_options, loaded.base).close()
+    for _, own in loaded.streams or (("", loaded),):
+        _check_one(own)
     if args.json:
         values = {".".join(key): {"value": value, "origin": origin} for key, (value, origin) in loaded.values.items()}
         emit_json({"ok": True, "endpoint": endpoint, "model": str(loaded.model_path), "values": values})
         return 0
     for key, (value, origin) in sorted(loaded.values.items()):
         emit(f"{'.'.join(key)} = {value!r}  ({origin})")
-    emit(f"ok: model {bundle.manifest.name}@{bundle.manifest.version}, publishes on {endpoint}")
+    streams = f", streams {', '.join(name for name, _ in loaded.streams)}" if loaded.streams else ""
+    emit(f"ok: model {bundle.manifest.name}@{bundle.manifest.version}, publishes on {endpoint}{streams}")
     return 0
+
+
+def _check_one(loaded: Loaded) -> None:
+    """A back end that cannot run the bundle is a fault of the configuration too, and a source without files."""
+    bundle, config = open_bundle(loaded.model_path), loaded.config
+    config.window.over(bundle.manifest.window)
+    for choice in loaded.backends:
+        place.make(choice, bundle).close()
+    plugins.load("sources", config.source.kind).create(loaded.source_options, loaded.base).close()

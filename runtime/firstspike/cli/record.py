@@ -30,6 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--from", dest="address", metavar="ADDRESS", help="packets from the network, such as udp://127.0.0.1:3333"
     )
+    command.add_argument("--stream", metavar="NAME", help="the camera of [stream.NAME]")
     command.add_argument("--format", choices=get_args(Format), help="default: by the name")
     command.add_argument("--seconds", type=_positive, metavar="N", help="stop after so long")
     command.add_argument("--max-mib", type=_positive, metavar="N", help="begin another file at this size")
@@ -60,6 +61,16 @@ def _format(out: Path, given: Format | None) -> Format:
 
 def _layers(args: argparse.Namespace) -> Layers:
     layers = read_layers(args.config, [])
+    if args.stream is not None:
+        if args.stream not in layers.streams():
+            there = ", ".join(layers.streams()) or "none"
+            raise UsageError(
+                f"--stream {args.stream}: the configuration has no [stream.{args.stream}]: there are {there}"
+            )
+        layers = layers.for_stream(args.stream)
+    elif (names := layers.streams()) and args.address is None:
+        raise UsageError(f"the configuration has several streams: name one: --stream {names[0]}")
+    layers.drop_streams()
     if not any(key[0] == "model" for key in layers.values()):
         layers.put(("model", "path"), DEFAULT_MODEL, "default")  # not used, but a configuration has one
     if args.address is not None:

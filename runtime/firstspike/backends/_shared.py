@@ -1,0 +1,93 @@
+"""A worker that several streams use: one window at a time, in turns."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from firstspike.backends import Backend
+from firstspike.bundle import Bundle
+from firstspike.config_plugins import BackendChoice
+from firstspike.types import Condition, Inference, Spikes
+
+
+class Turns:
+    """A lock that is given in the order in which it was asked for, so that nobody waits for more than one turn each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Event] = deque()
+
+    def take(self, within_s: float) -> bool:
+        """Wait for a turn; False: none came in time."""
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return True
+            mine = threading.Event()
+            self._waiting.append(mine)
+        if mine.wait(within_s):
+            return True
+        with self._lock:
+            if mine.is_set():  # it came in this very moment
+                return True
+            self._waiting.remove(mine)
+            return False
+
+    def give(self) -> None:
+        """End the turn."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._taken = False
+
+
+class SharedBackend:
+    """One stream's access to a back end that others use too; closing it closes nothing."""
+
+    def __init__(self, backend: Backend, turns: Turns) -> None:
+        self.name = backend.name
+        self._backend = backend
+        self._turns = turns
+
+    def infer(self, spikes: Spikes, within_s: float) -> Inference:
+        """See `Backend.infer`; waiting for the turn is a part of `within_s`."""
+        began = time.monotonic()
+        if not self._turns.take(within_s):
+            reason = f"{self.name}: busy with other streams' windows for {within_s * 1e3:.0f} ms"
+            return Inference(self.name, None, None, failure=reason)
+        try:
+            return self._backend.infer(spikes, max(0.0, within_s - (time.monotonic() - began)))
+        finally:
+            self._turns.give()
+
+    def condition(self) -> Condition:
+        """See `Backend.condition`."""
+        return self._backend.condition()
+
+    def close(self) -> None:
+        """It is closed by `SharedBackends`."""
+
+
+class SharedBackends:
+    """Back ends that streams have in common: of one section, for one model."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], tuple[Backend, Turns]] = {}
+
+    def get(self, choice: BackendChoice, bundle: Bundle, make: Callable[[], Backend]) -> Backend:
+        """A stream's access to the back end, which is made when it is first asked for."""
+        key = choice.name, bundle.digest
+        if key not in self._made:
+            self._made[key] = make(), Turns()
+        return SharedBackend(*self._made[key])
+
+    def close(self) -> None:
+        """End them all."""
+        for backend, _ in self._made.values():
+            backend.close()
+        self._made.clear()
