@@ -21,6 +21,8 @@ BUCKET_NS = 15_000_000_000
 """The quickest arrivals of the last one to two of these say how the clocks stand."""
 PATIENCE_NS = 2_000_000
 """A silent window is closed so long after its end at the earliest: events may be on their way."""
+AT_ONCE = 5
+"""And not before this part of the longest wait: senders and networks stall now and then."""
 IDLE_S = 0.1
 """Longest wait for events, so that a stop is seen."""
 
@@ -98,6 +100,7 @@ class LiveWindows:
     def __init__(self, windower: Windower, patience_ns: int, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._windower = windower
         self._most_ns = max(PATIENCE_NS, patience_ns)
+        self._least_ns = max(PATIENCE_NS, patience_ns // AT_ONCE)
         self._now_ns = now_ns
         self._time = SensorTime()
         self._late = _Extreme(0.0, lambda a, b: a > b)
@@ -143,7 +146,7 @@ class LiveWindows:
 
     def _patience(self, now_ns: int) -> int:
         late = self._late.get(now_ns)
-        return int(min(self._most_ns, max(PATIENCE_NS, late or 0)))
+        return int(min(self._most_ns, max(self._least_ns, late or 0)))
 
     def _ended(self, window: Window) -> int:
         now_ns = self._now_ns()

@@ -26,7 +26,7 @@ def block(*times):
 class World:
     """A sensor and a machine; windows of 10 ms."""
 
-    def __init__(self, patience_ns=50 * MS, kind="time", size=10_000, hop=None, rate=1.0):
+    def __init__(self, patience_ns=10 * MS, kind="time", size=10_000, hop=None, rate=1.0):
         self.now_ns = EPOCH_NS
         self.rate = rate  # of the sensor's clock, in the machine's
         self.windower = Windower(WindowSpec(kind=kind, size=size, hop=hop or size))

@@ -23,6 +23,8 @@ SO_MEMINFO = 55
 _DROPS = 8
 """Place of the counter of dropped packets in SO_MEMINFO, the one that SO_RXQ_OVFL tells too."""
 RCVHWM = 1000
+_CUT = int(socket.MSG_TRUNC)
+"""As a number: an enumeration's `&` costs as much as the rest of a packet."""
 
 
 class Port(Protocol):
@@ -137,7 +139,7 @@ class UdpPort:
             return -1
         except OSError:  # such as an ICMP error of an earlier packet: nothing is lost by it
             return -2
-        if flags & socket.MSG_TRUNC or (self._allow and not self._allowed(sender[0])):
+        if flags & _CUT or (self._allow and not self._allowed(sender[0])):
             return -2
         return size
 
