@@ -310,6 +310,18 @@ def test_an_address_that_is_taken_says_so(listen):
         network.create(network.Options(address="udp://192.0.2.7:3333", allow=["10.0.0.0/8"]), None).port  # noqa: B018
 
 
+def test_a_zeromq_path_is_locked_and_not_open_to_all(listen, tmp_path):
+    address = f"ipc://{tmp_path}/s"
+    listen(address=address)
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o660
+    with pytest.raises(UnavailableError, match="another program listens there"):
+        network.create(network.Options(address=address), None).port  # noqa: B018 (it opens)
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(UnavailableError, match="no socket"):
+        network.create(network.Options(address=f"ipc://{tmp_path}/mine"), None).port  # noqa: B018
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
 def test_the_kernels_buffer_is_told_as_it_is(listen):
     port = listen(buffer_mib=1.0).source.port
     real = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import ipaddress
+import os
 import select
 import socket
 import struct
-from typing import Protocol
+from pathlib import Path
+from typing import IO, Protocol
 from urllib.parse import urlsplit
 
 import zmq
@@ -184,9 +187,15 @@ class ZmqPort:
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.MAXMSGSIZE, MAX_PACKET_BYTES)
         self._socket.subscribe(b"")
+        self._lock: IO[bytes] | None = None
+        scheme, place, _ = split(address)
         try:
+            if scheme == "ipc":
+                self._lock = _claim(Path(place))
             self._socket.bind(address)
-        except zmq.ZMQError as error:
+            if scheme == "ipc":
+                Path(place).chmod(0o660)
+        except (zmq.ZMQError, OSError) as error:
             self.close()
             raise UnavailableError(f"{address}: cannot be listened to: {error}") from None
         self.buffer_bytes = RCVHWM * MAX_PACKET_BYTES
@@ -218,3 +227,22 @@ class ZmqPort:
         """See `Port.close`."""
         self._socket.close()
         self._context.term()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _claim(path: Path) -> IO[bytes]:
+    """Lock a path: ZeroMQ would delete whatever is there, and steal the socket of another daemon without a word.
+
+    Raises:
+        OSError: it is taken.
+    """
+    if path.exists() and not path.is_socket():
+        raise OSError(errno.EEXIST, "something is there that is no socket: name another path", str(path))
+    lock = os.fdopen(os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "rb+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise OSError(errno.EADDRINUSE, "another program listens there", str(path)) from None
+    return lock
