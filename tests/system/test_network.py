@@ -136,3 +136,37 @@ def test_sending_to_nobody_says_so(tmp_path, recording):
     assert (done.returncode, "no IP address" in done.stderr) == (78, True), done.stderr
     done = firstspike("send", recording, "--to", "nowhere")
     assert (done.returncode, "must be udp://" in done.stderr) == (64, True), done.stderr
+
+
+def test_two_cameras_of_one_daemon_and_one_that_falls_silent_does_not_concern_the_other(tmp_path, recording):
+    left, right = (f"udp://127.0.0.1:{free_port()}" for _ in range(2))
+    config = tmp_path / "c.toml"
+    config.write_text(
+        f'[model]\npath = "{ROOT}/models/nmnist"\n[publish]\nendpoint = "ipc://{tmp_path}/p"\nhealth_period_s = 0.1\n'
+        f'[stream.left.source]\nkind = "network"\n[stream.left.source.network]\naddress = "{left}"\n'
+        f'[stream.right.source]\nkind = "network"\n[stream.right.source.network]\naddress = "{right}"\n'
+    )
+    assert firstspike("check", "--config", config).stdout.splitlines()[-1].endswith("streams left, right")
+    with started("run", "--config", config, stderr=subprocess.PIPE) as daemon:
+        with Subscriber(f"ipc://{tmp_path}/p", topics=TOPICS) as subscriber:
+            waiting = set()
+            while waiting != {"left", "right"}:
+                message = subscriber.receive(20)
+                if isinstance(message, Health) and "nobody sends" in "".join(message.reasons):
+                    waiting.add(message.stream)
+            assert firstspike("send", recording, "--to", right, "--speed", "4").returncode == 0
+            decisions = []
+            while (message := subscriber.receive(0.5)) is not None and len(decisions) < 5:
+                decisions += [message] if isinstance(message, Decision) else []
+            assert {one.stream for one in decisions} == {"right"}
+            snapshot = subscriber.snapshot(5)
+            assert snapshot.streams["right"].decision is not None
+            assert snapshot.streams["left"].decision is None
+            daemon.terminate()
+            stopped = set()
+            while stopped != {"left", "right"}:
+                message = subscriber.receive(10)
+                assert message is not None
+                stopped |= {message.stream} if isinstance(message, Health) and message.state == "stopping" else set()
+        assert daemon.wait(10) == 0
+        assert "stream left stopped: 0 events" in daemon.stderr.read()
