@@ -135,12 +135,19 @@ def judged() -> dict[str, list[Judged]]:
 
 
 def best() -> Split:
-    """The hybrid that is right most often on the windows for choosing, on average over its seeds."""
+    """The hybrid that is right most often on the windows for choosing, on average over its seeds.
+
+    Among those with the most seeds: one seed alone is luck.
+    """
+    found = judged()
+    hybrids = [split for split in SPLITS if 0 < split.spiking < LAYERS and split.name in found]
+    most = max(len(found[split.name]) for split in hybrids)
     means = {
-        name: float(np.mean([one.right[frames.CHOICE] for one in all_seeds])) for name, all_seeds in judged().items()
+        split: float(np.mean([one.right[frames.CHOICE] for one in found[split.name]]))
+        for split in hybrids
+        if len(found[split.name]) == most
     }
-    hybrids = [split for split in SPLITS if 0 < split.spiking < LAYERS and split.name in means]
-    return max(hybrids, key=lambda split: means[split.name])
+    return max(means, key=means.__getitem__)
 
 
 def write(split: Split) -> None:

@@ -1,6 +1,8 @@
 """`hybrid_lif`'s neuron as two kernels for a GPU: the same arithmetic in float32, one thread a neuron, all steps.
 
-Imported only where there is a GPU: PyTorch's packages for one bring Triton, those for a CPU alone do not.
+Imported only where there is a GPU: PyTorch's packages for one bring Triton, those for a CPU alone do not. Never run on
+a GPU, as none was at hand; in Triton's interpreter (TRITON_INTERPRET=1, 3.9.0) no spike of 1,017 and no gradient is
+another than `hybrid_lif`'s.
 """
 
 from __future__ import annotations

@@ -92,15 +92,16 @@ def row(judged: Sequence[Judged], net: HybridNet, shown: NDArray[np.bool_]) -> R
 def markdown(rows: Sequence[Row]) -> str:
     """The table as it stands in the card."""
     heads = (
-        "", "choice", "last 30 %", "other recordings", "1 s of them", "the same, varied", "spikes",
+        "", "seeds", "choice", "last 30 %", "other recordings", "1 s of them", "the same, varied", "spikes",
         "synaptic operations", "updates", "MACs", "link, bytes (as events)", "modelled µJ", "CPU, µs: front + back",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for one in rows:
         right = [_told(one.right[name]) for name in (frames.CHOICE, frames.LAST, frames.OTHER, frames.VARIED)]
         cells = [
-            one.name, *right[:3], _told(one.evidence), right[3], f"{one.spikes:,.0f}", f"{one.synaptic / 1e3:.0f} k",
-            f"{one.updates / 1e3:.0f} k", f"{one.macs / 1e6:.2f} M", f"{one.link_bytes:,} ({one.event_bytes:,.0f})",
+            one.name, str(one.seeds), *right[:3], _told(one.evidence), right[3],
+            f"{one.spikes:,.0f}", f"{one.synaptic / 1e3:.0f} k", f"{one.updates / 1e3:.0f} k",
+            f"{one.macs / 1e6:.2f} M", f"{one.link_bytes:,} ({one.event_bytes:,.0f})",
             f"{one.energy_uj:.1f}", f"{one.front_us:.0f} + {one.back_us:.0f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
@@ -108,7 +109,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _told(value: tuple[float, float]) -> str:
-    return f"{value[0]:.1f} ± {value[1]:.1f}"
+    return f"{value[0]:.1f}" if np.isnan(value[1]) else f"{value[0]:.1f} ± {value[1]:.1f}"
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float]:

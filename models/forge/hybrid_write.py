@@ -125,6 +125,6 @@ def seal(split: Split) -> None:
             "min_events": 200, "decay": 0.8, "min_evidence": 0.9, "min_confidence": 0.5, "logit_scale": LOGIT_SCALE,
         },
         "licence": "Apache-2.0 (trained on recordings whose licence is not stated: see the card)",
-        "trained_on": ["the first 70 % of each of eight DVS128 recordings of 2018-10-06 (licence not stated)"],
+        "trained_on": ["the first 60 % of each of eight DVS128 recordings of 2018-10-06 (licence not stated)"],
     }  # fmt: skip
     export.seal(BUNDLE, manifest, FILES)

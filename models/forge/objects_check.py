@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from onnx.reference import ReferenceEvaluator
 
 from firstspike.bundle import Bundle, open_bundle
 from firstspike.decide import Decider
-from firstspike.encode import Encoder
+from firstspike.encode_frames import encoder_for
 from firstspike.ttfs.emulator import Emulator
 from firstspike.ttfs.file import load
 from firstspike.ttfs.network import Conv, Dense
+from firstspike.types import Spikes
 from firstspike.window import Windower
 from models.forge import mnist_check, objects_shift, sets
 from models.forge import objects_store as data
@@ -42,17 +44,22 @@ class Seen:
 
 def watch(store: data.Store, bundle: Bundle, part: data.Part) -> Seen:
     """Cut a recording as the runtime does, and keep the windows inside the part."""
-    encoder, kept = Encoder(bundle.manifest.input, data.SENSOR, data.SENSOR), []
+    index, n_events, times = zip(
+        *((number, one.n_events, one.times) for number, one in encoded(bundle, part)), strict=True
+    )
+    if len(index) != len(data.windows(store, [part]).labels):
+        raise RuntimeError(f"{part.name}: the runtime cut {len(index)} windows, the forge another number")
+    return Seen(part, list(index), list(n_events), np.stack(times))
+
+
+def encoded(bundle: Bundle, part: data.Part) -> Iterator[tuple[int, Spikes]]:
+    """The windows inside the part, each with its index, cut and encoded as the runtime does."""
+    encoder = encoder_for(bundle.manifest.input, data.SENSOR, data.SENSOR)
     events = data.read(part.name)
     start = int(events["t"][0])
     for window in Windower(bundle.manifest.window).push(events):
         if part.begin <= window.t_start_us - start and window.t_end_us - start <= part.end:
-            encoded = encoder.encode(window.events, window.t_start_us, window.t_end_us)
-            kept.append((window.index, encoded.n_events, encoded.times))
-    index, n_events, times = zip(*kept, strict=True)
-    if len(index) != len(data.windows(store, [part]).labels):
-        raise RuntimeError(f"{part.name}: the runtime cut {len(index)} windows, the forge another number")
-    return Seen(part, list(index), list(n_events), np.stack(times))
+            yield window.index, encoder.encode(window.events, window.t_start_us, window.t_end_us)
 
 
 def judged(bundle: Bundle, seen: Seen, potentials: NDArray[np.int32]) -> dict[str, float]:

@@ -66,7 +66,7 @@ class Options(BaseModel):
     stream: Annotated[int | None, Field(ge=0, le=65535, description="of several cameras on one port; none: any")] = None
     width: Annotated[int | None, Field(ge=1, le=MAX_SIDE, description="sensor, where packets do not say")] = None
     height: Annotated[int | None, Field(ge=1, le=MAX_SIDE)] = None
-    buffer_mib: Annotated[float, Field(gt=0, le=1024, description="the kernel's, for UDP")] = 8.0
+    buffer_mib: Annotated[float, Field(gt=0, le=1024, description="the kernel's, for UDP")] = 32.0
     silence_s: Annotated[float, Field(gt=0, le=86_400, description="without a packet; then the stream has ended")] = 3.0
     once: Annotated[bool, Field(description="end with the first stream")] = False
 
