@@ -220,7 +220,9 @@ class LookBack:
     def _write(self, clip: _Clip) -> None:
         rules, info = self._rules, clip.info
         assert info is not None  # noqa: S101 (it has events)
-        path = self._free_name(f"{self._epoch[:8]}-{clip.decisions[0].seq:08}")
+        first = clip.decisions[0]
+        stream = "" if first.stream is None else f"{first.stream}-"
+        path = self._free_name(f"{self._epoch[:8]}-{stream}{first.seq:08}")
         file = RecordingFile(
             path, rules.format, info.width, info.height, source=info.sensor or info.format, free_bytes=rules.free_bytes
         )

@@ -156,6 +156,15 @@ def test_what_is_older_than_needed_is_let_go(tmp_path):
         assert len(ring.back._ring) < 210
 
 
+def test_clips_of_several_streams_have_names_of_their_own(tmp_path):
+    ring = Ring(tmp_path)
+    with ring.back:
+        ring.feed(0, 50)
+        ring.back.decided(decided(0, 50 * MS, stream="left"))
+        ring.feed(50, 100)
+    assert [about["recording"] for about, _ in ring.clips()] == ["epoch-lo-left-00000000.aedat4"]
+
+
 def test_a_slow_disk_drops_clips_and_holds_nobody_up(tmp_path, monkeypatch):
     gate = threading.Event()
     monkeypatch.setattr(lookback, "RecordingFile", lambda *a, **k: (gate.wait(), RecordingFile(*a, **k))[1])
