@@ -243,6 +243,18 @@ def test_silence_ends_the_stream_and_an_empty_packet_is_none(listen):
     assert time.monotonic() - began > 0.6
 
 
+def test_that_nothing_was_there_is_dated_by_the_look_not_by_its_end(listen, monkeypatch):
+    listener = listen()
+    listener.send(*packets_of(events_of(10)))
+    stream = listener.stream()
+    listener.gather(stream, 10)
+    looked = []
+    monkeypatch.setattr(stream, "_read", lambda: (looked.append(time.monotonic_ns()), time.sleep(0.05))[1])
+    for within_s in (0, 0.01):
+        # The reader is held up after its look: what came meanwhile must not be closed out by time.
+        assert stream.receive(within_s).arrived_ns <= looked[-1]
+
+
 def test_of_several_cameras_one_is_taken(listen):
     listener, sent = listen(stream=3), events_of(20)
     listener.send(packet(0, sent[:10], 0, stream=2, session=1), *packets_of(sent, stream=3))

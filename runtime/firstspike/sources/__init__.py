@@ -45,7 +45,8 @@ class Arrival:
     events: Events
     """Dtype `EVENT`; empty: nothing came in time, or only the time did."""
     arrived_ns: int
-    """When it reached this machine, of `time.monotonic_ns`."""
+    """When it reached this machine, of `time.monotonic_ns`; of an empty one, when it was last looked whether there is
+    anything."""
     reached_us: int | None = None
     """The sensor's clock then, where it is known beyond the last event."""
     ended: bool = False

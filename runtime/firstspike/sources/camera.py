@@ -70,10 +70,16 @@ class CameraStream(LiveStream):
         """See `LiveStream.receive`."""
         name = self.info.sensor
         try:
-            if not self._child.ready(within_s):
+            asked_ns = time.monotonic_ns()
+            ready = self._child.ready(within_s)
+            if not ready and within_s > 0:
+                asked_ns = time.monotonic_ns()
+                ready = self._child.ready(0)
+            if not ready:
                 if time.monotonic() - self._heard > self._hang_s:
                     raise ChildFailedError(f"made no progress for {self._hang_s:g} s")  # noqa: TRY301 (as the others)
-                return Arrival(_NOTHING, time.monotonic_ns())
+                # There was nothing *then*: whoever is held up here for long has not looked since.
+                return Arrival(_NOTHING, asked_ns)
             kind, body = self._child.receive(self._hang_s)
             self._heard = time.monotonic()
             if kind == frames.FAILURE:

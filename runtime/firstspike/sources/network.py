@@ -131,8 +131,11 @@ class NetworkStream(LiveStream):
         source = self._source
         if self._ended:
             return Arrival(_NOTHING, time.monotonic_ns(), ended=True)
+        asked_ns = time.monotonic_ns()
         arrival = self._read()
-        if arrival is None and within_s > 0 and source.port.wait(within_s):
+        if arrival is None and within_s > 0:
+            source.port.wait(within_s)
+            asked_ns = time.monotonic_ns()
             arrival = self._read()
         if arrival is not None:
             self._heard = time.monotonic()
@@ -140,7 +143,8 @@ class NetworkStream(LiveStream):
         if time.monotonic() - self._heard > source.options.silence_s:
             log.info("%s: no packets for %g s: the stream has ended", source.options.address, source.options.silence_s)
             return self._end(_NOTHING)
-        return Arrival(_NOTHING, time.monotonic_ns())
+        # There was nothing *then*: whoever is held up here for long has not looked since.
+        return Arrival(_NOTHING, asked_ns)
 
     def _end(self, events: Events) -> Arrival:
         self._ended = True
