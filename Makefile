@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 NATIVE := $(wildcard runtime/native/*)
 
-.PHONY: setup test lint demo bench soak clean
+.PHONY: setup test lint demo bench soak clean install uninstall deb
 setup: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml constraints.txt $(NATIVE) | check-tools
@@ -64,6 +64,39 @@ $(VENV)-bench/.done: pyproject.toml constraints.txt bench/requirements.txt bench
 soak: setup
 	@$(BIN)/python -m pytest -m soak
 	@HYPOTHESIS_PROFILE=new $(BIN)/python -m pytest -k "not golden" tests/unit tests/fuzz
+
+# For the whole machine: a virtual environment in $(PREFIX)/lib/firstspike, systemd units, udev rules, models, manual. See
+# docs/service.md. With DESTDIR nothing of this machine is touched.
+PREFIX ?= /usr
+SYSTEM_PYTHON ?= /usr/bin/python3
+install: setup
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" PYTHON="$(SYSTEM_PYTHON)" packaging/install.sh $(BIN)/python
+
+uninstall:
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" packaging/uninstall.sh
+
+deb: setup
+	@PYTHON="$(SYSTEM_PYTHON)" packaging/deb.sh $(BIN)/python
+
+# What faults cost, as a table: the quick forms, or with LONG=1 those of `make soak` too (an hour).
+.PHONY: faults
+FIGURES := build/faults.jsonl
+faults: setup
+	@mkdir -p build && rm -f $(FIGURES)
+	@FIRSTSPIKE_FIGURES=$(FIGURES) $(BIN)/python -m pytest -q $(if $(LONG),-m "soak or not soak") tests/faults $(if $(LONG),tests/fuzz)
+	@$(BIN)/python tests/support/figures.py $(FIGURES)
+# For the whole machine: a virtual environment in $(PREFIX)/lib/firstspike, systemd units, udev rules, models, manual. See
+# docs/service.md. With DESTDIR nothing of this machine is touched.
+PREFIX ?= /usr
+SYSTEM_PYTHON ?= /usr/bin/python3
+install: setup
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" PYTHON="$(SYSTEM_PYTHON)" packaging/install.sh $(BIN)/python
+
+uninstall:
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" packaging/uninstall.sh
+
+deb: setup
+	@PYTHON="$(SYSTEM_PYTHON)" packaging/deb.sh $(BIN)/python
 
 clean:
 	rm -rf build $(VENV) $(VENV)-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis

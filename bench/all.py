@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PARTS = ("encode.py", "recording.py", "emulator.py", "latency.py", "link.py", "failover.py", "sources.py")
+PARTS = (
+    "encode.py", "recording.py", "emulator.py", "latency.py", "link.py", "failover.py", "sources.py", "filters.py",
+    "energy.py",
+)  # fmt: skip
 
 
 def processor() -> str:

@@ -15,15 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstspike.cuba.emulator import Emulator
+from firstspike.energy.constants import LOIHI_SYNAPTIC_PJ, LOIHI_UPDATE_PJ, MAC_FLOAT32_PJ
 from firstspike.hybrid.accumulate import accumulate
 from firstspike.hybrid.onnx_run import Chain
-from firstspike.ttfs.energy import LOIHI_SYNAPTIC_PJ, LOIHI_UPDATE_PJ
 from models.forge import hybrid_store as frames
 from models.forge.hybrid_judge import Judged
 from models.forge.hybrid_net import CLASSES, LAYERS, STRIDE, HybridNet
 from models.forge.hybrid_write import back_of, front_of
 
-MAC_PJ = 4.6
 EVENT_BYTES = 4
 
 
@@ -83,7 +82,7 @@ def row(judged: Sequence[Judged], net: HybridNet, shown: NDArray[np.bool_]) -> R
         macs=macs,
         link_bytes=_link(net),
         event_bytes=sent * EVENT_BYTES,
-        energy_uj=(synaptic * LOIHI_SYNAPTIC_PJ + updates * LOIHI_UPDATE_PJ + macs * MAC_PJ) / 1e6,
+        energy_uj=(synaptic * LOIHI_SYNAPTIC_PJ + updates * LOIHI_UPDATE_PJ + macs * MAC_FLOAT32_PJ) / 1e6,
         front_us=front_us,
         back_us=back_us,
     )

@@ -22,6 +22,7 @@ from firstspike.messages import (
     WindowAnswer,
 )
 from firstspike.plans import Ran, Runner
+from firstspike.progress import Part
 from firstspike.schedule import Cause, Schedule
 from firstspike.types import Inference, Spikes, Window
 
@@ -91,12 +92,15 @@ class Answerer:
         early: takes each provisional decision, before the decision of the same window; None: none are made. It may
             raise OutputError, which ends the run.
         stream: the stream's name, where the daemon has several.
+        totals: of the run so far; default: none.
+        part: is told that it gets on.
     """
 
     def __init__(
         self, *, manifest: Manifest, decide: DecideSpec, runner: Runner, schedule: Schedule,
         clock: Clock, epoch: str, sink: Callable[[Decision], None],
         early: Callable[[Provisional], None] | None = None, stream: str | None = None,
+        totals: Totals | None = None, part: Part | None = None,
     ) -> None:  # fmt: skip
         self._manifest = manifest
         self._stream = stream
@@ -107,17 +111,29 @@ class Answerer:
         self._epoch = epoch
         self._sink = sink
         self._early = early
+        self._bundle, self._decide = manifest, decide
         self._decider = Decider(decide, manifest.labels)
         self._segment_number = -1
+        self._part = part or Part("answers", loop=False)
         self._provisional: Provisional | None = None
         """The one of the window on its way, if it has one."""
         self._seq = 0
         self._provisional_seq = 0
-        self.totals = Totals()
+        self.totals = Totals() if totals is None else totals
+
+    def follow(self, before: Answerer) -> None:
+        """Take over from another of this run, which has given its last answer.
+
+        Its messages' numbers go on, and its evidence if the model is the same.
+        """
+        self._seq, self._provisional_seq = before._seq, before._provisional_seq
+        if self._bundle == before._bundle and self._decide == before._decide:
+            self._decider, self._segment_number = before._decider, before._segment_number
 
     def take(self, due: Due) -> None:
         """Infer a window, and publish what comes of it."""
-        self._publish(self._travel(due))
+        with self._part:
+            self._publish(self._travel(due))
 
     def drop(self, due: Due, cause: Cause) -> None:
         """Publish that a window was not inferred, and why."""
@@ -175,6 +191,7 @@ class Answerer:
             self._sink(decision)
         except FirstspikeError as error:
             raise SinkError(error) from error
+        self._runner.settle()
 
     def _compose(self, trip: _Trip) -> Decision:
         """Judge the window, and say everything about it."""
@@ -197,7 +214,7 @@ class Answerer:
         return Decision(
             epoch=self._epoch, seq=self._seq, stream=self._stream, label=total.label, confidence=total.confidence,
             status=status, reasons=reasons, backend=answered.backend if answered else None,
-            plan=ran.plan if ran else None, parts=self._parts(answered),
+            plan=ran.plan if ran else None, parts=self._parts(answered), energy=ran.energy if ran else None,
             model=self._model, source=due.segment, t_us=window.t_end_us,
             first_spike_step=first.network_step if first else None, first_spike=first,
             window=WindowAnswer(

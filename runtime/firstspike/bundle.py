@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -185,7 +186,10 @@ class Bundle:
 def places() -> list[Path]:
     """Folders of models that came with firstspike, the first one first; they need not exist."""
     given = [Path(os.environ["FIRSTSPIKE_MODELS"])] if "FIRSTSPIKE_MODELS" in os.environ else []
-    return [*given, Path(__file__).resolve().parents[2] / "models", Path("/usr/share/firstspike/models")]
+    # An installed one lies in PREFIX/lib/firstspike.
+    prefixes = [*Path(sys.prefix).parents[1:2], Path("/usr")]
+    installed = [prefix / "share/firstspike/models" for prefix in prefixes]
+    return [*given, Path(__file__).resolve().parents[2] / "models", *dict.fromkeys(installed)]
 
 
 def find(model: str, base: Path) -> Path:

@@ -18,13 +18,13 @@ import zmq
 
 from firstspike import endpoints
 from firstspike.errors import DataError, UnavailableError
-from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Health, Provisional, Snapshot, decode
+from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Energy, Health, Provisional, Snapshot, decode
 from firstspike.publish import SNAPSHOT_REQUEST
 from firstspike.topics import DECISION, TOPICS, Topic
 
 log = logging.getLogger(__name__)
 
-Message = Decision | Health | Provisional
+Message = Decision | Health | Provisional | Energy
 
 
 class Subscriber:
@@ -47,7 +47,7 @@ class Subscriber:
     def __init__(
         self, endpoint: str = endpoints.AUTO, *, topics: tuple[Topic, ...] = (DECISION,), high_water_mark: int = 1000
     ) -> None:
-        self.endpoint = endpoints.resolve(endpoint)
+        self.endpoint = endpoints.of_daemon(endpoint)
         self.lost = {topic.name: 0 for topic in TOPICS}
         self.malformed = 0
         self.restarts = 0

@@ -8,6 +8,8 @@ remembers where it came from, and an unknown key is an error that names it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,12 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from firstspike.bundle import DecideSpec, WindowSpec, find
 from firstspike.config_layers import STREAM, Layers, Origin
 from firstspike.config_plugins import BackendChoice, PluginSection, backend_choices, explain, source_options
-from firstspike.errors import ConfigError
+from firstspike.errors import ConfigError, FirstspikeError
+from firstspike.filters.section import FilterSection
 from firstspike.lookback import On, Rules
 from firstspike.recording_writer import Format
 from firstspike.schedule import Policy, Settings
 
-OF_A_STREAM = ("model", "source", "window", "decide", "schedule", "record")
+OF_A_STREAM = ("model", "source", "filter", "window", "decide", "schedule", "record")
 """Sections that `[stream.NAME]` may set; the others are the whole daemon's."""
 
 
@@ -126,6 +129,21 @@ class ScheduleSection(Section):
         )  # fmt: skip
 
 
+class EnergySection(Section):
+    """`[energy]`."""
+
+    enabled: Annotated[bool, Field(description="say of each decision what it cost")] = True
+    meters: Annotated[
+        list[str], Field(max_length=16, description="auto: the machine's total; or names; none: no meter is read")
+    ] = ["auto"]
+    root: Annotated[str, Field(description="where /sys is looked for")] = "/"
+    window_s: Annotated[float, Field(ge=0.1, le=60, description="energy is told once in so many seconds")] = 1.0
+    sample_hz: Annotated[float, Field(ge=1, le=1000, description="most readings of a meter a second")] = 100.0
+    baseline_s: Annotated[
+        float, Field(ge=0, le=600, description="idle time before a live stream begins, where there is a meter")
+    ] = 1.0
+
+
 class PublishSection(Section):
     """`[publish]`."""
 
@@ -185,9 +203,11 @@ class Config(Section):
     model: ModelSection
     source: PluginSection
     backend: dict[str, dict[str, Any]] = {}
+    filter: FilterSection = FilterSection()
     window: WindowSection = WindowSection()
     decide: DecideSection = DecideSection()
     schedule: ScheduleSection = ScheduleSection()
+    energy: EnergySection = EnergySection()
     publish: PublishSection = PublishSection()
     record: RecordSection = RecordSection()
     clock: ClockSection = ClockSection()
@@ -218,6 +238,21 @@ class Loaded:
         """The bundle's folder."""
         return find(self.config.model.path, self.base)
 
+    def origin(self, *key: str) -> Origin:
+        """Where a value came from; for a section the first of its keys that was set."""
+        found = [origin for other, (_, origin) in self.values.items() if other[: len(key)] == key]
+        return found[0] if found else "default"
+
+    @contextmanager
+    def blame(self, *key: str) -> Iterator[None]:
+        """Let an error inside name the key that it comes from, and where that was set."""
+        try:
+            yield
+        except FirstspikeError as error:
+            name = ".".join(key)
+            text = str(error).removeprefix(f"{name}: ").removeprefix(name)
+            raise type(error)(f"{name} ({self.origin(*key)}): {text}") from None
+
 
 def load(layers: Layers) -> Loaded:
     """Validate the layers.
@@ -235,6 +270,7 @@ def load(layers: Layers) -> Loaded:
             found.append((name, _load_one(layers.for_stream(name))))
         except ConfigError as error:
             faults += str(error).splitlines()
+    faults += _shared_pixels(found)
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))  # what is wrong for all is told once
     return replace(found[0][1], streams=tuple(found), values=layers.values())
@@ -255,6 +291,21 @@ def _misplaced(name: str, layers: Layers) -> list[str]:
             faults.append(
                 f"{where} ({layers.origin(key)}): a stream has sections of its own, and only these: "
                 f"{', '.join(f'[stream.{name}.{section}]' for section in OF_A_STREAM)}"
+            )
+    return faults
+
+
+def _shared_pixels(streams: list[tuple[str, Loaded]]) -> list[str]:
+    """Streams that name one file of hot pixels, which are one sensor's."""
+    faults: list[str] = []
+    seen: dict[str, str] = {}
+    for name, own in streams:
+        file = own.config.filter.hot_pixels
+        if file and (other := seen.setdefault(file, name)) != name:
+            origin = own.origin("filter", "hot_pixels")
+            faults.append(
+                f"filter.hot_pixels = {file!r} ({origin}): streams {other} and {name} share it, and hot pixels are one "
+                f"sensor's: set stream.{name}.filter.hot_pixels"
             )
     return faults
 

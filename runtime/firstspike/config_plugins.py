@@ -39,6 +39,8 @@ class BackendChoice:
     options: BaseModel
     parts: tuple[BackendChoice, ...] = ()
     """Of a chain `FRONT+BACK`: who runs each part of the model; empty: one back end runs it all."""
+    meter: str | None = None
+    """The energy meter that has this back end in it; None: the machine's."""
 
 
 class _Nothing(BaseModel):
@@ -89,9 +91,16 @@ def backend_choices(
     for name in dict.fromkeys([*sections, *(part for plan in plans for part in plan.split(JOINT))]):
         table = dict(sections.get(name, {}))
         kind = table.pop("kind", name)
+        meter = table.pop("meter", None)
+        if meter is not None and not isinstance(meter, str):
+            origin = layers.origin(("backend", name, "meter"))
+            faults.append(
+                f"backend.{name}.meter = {meter!r:.60} ({origin}): must be a name that `firstspike meters` lists"
+            )
         if kind in known:
             options = plugins.load("backends", kind).Options
-            found[name] = BackendChoice(name, kind, _validate(options, table, ("backend", name), layers, faults))
+            valid = _validate(options, table, ("backend", name), layers, faults)
+            found[name] = BackendChoice(name, kind, valid, meter=meter)
         elif name in sections:
             key = ("backend", name, "kind") if "kind" in sections[name] else ("backend", name)
             faults.append(_no_such("backends", kind, key, layers))

@@ -103,21 +103,22 @@ def library() -> Fact:
 def endpoint(wanted: str) -> Fact:
     """The place of the daemon's sockets, and whether one is listening there."""
     try:
-        resolved = endpoints.resolve(wanted)
+        resolved = endpoints.of_daemon(wanted)
         path = endpoints.path_of(resolved)
         if path.parent.exists():
             publish.require_own(path.parent)
     except FirstspikeError as error:
         return Fact(ok=False, text=str(error), fix="set [publish] endpoint")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(0.2)
+        if client.connect_ex(os.fsencode(path)) == 0:
+            return Fact(ok=True, text=f"{resolved}, where a daemon listens")
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
     if not os.access(folder, os.W_OK | os.X_OK):
         return Fact(ok=False, text=f"{folder}: cannot be written", fix="set [publish] endpoint, or XDG_RUNTIME_DIR")
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(0.2)
-        listening = client.connect_ex(os.fsencode(path)) == 0
-    return Fact(ok=True, text=f"{resolved}{', where a daemon listens' if listening else ''}")
+    return Fact(ok=True, text=resolved)
 
 
 def models() -> list[dict[str, Any]]:

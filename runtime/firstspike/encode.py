@@ -135,6 +135,7 @@ class Encoder:
         if lib.fs_encoder_kernels(handle, KERNELS[kernels]):
             raise UnavailableError(f"kernels {kernels!r} are not in this build or not for this machine: use 'best'")
         self._handle, self._encode = handle, lib.fs_encode
+        self.sensor = sensor_width, sensor_height
         self._steps, self._shape = spec.steps, (spec.channels, spec.height, spec.width)
         self._counts = (c_int64 * 3)()
 

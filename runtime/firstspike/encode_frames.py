@@ -19,6 +19,9 @@ from firstspike.types import Events, Spikes
 class WindowEncoder(Protocol):
     """Encodes windows of one sensor for one model. For one thread at a time."""
 
+    sensor: tuple[int, int]
+    """Its width and height, in pixels."""
+
     def encode(self, events: Events, t_start_us: int, t_end_us: int) -> Spikes:
         """Encode one window: see `encode.Encoder.encode`."""
 
@@ -47,7 +50,7 @@ class FrameEncoder:
         self._spec = spec
         # One place more, that events outside the sensor are sent to: they have to be told from those cropped.
         self._columns, self._rows = (np.append(one.astype(np.int64), OUTSIDE) for one in (columns, rows))
-        self._width, self._height = sensor_width, sensor_height
+        self._width, self._height = self.sensor = sensor_width, sensor_height
 
     def encode(self, events: Events, t_start_us: int, t_end_us: int) -> Spikes:
         """Encode one window.

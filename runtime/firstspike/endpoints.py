@@ -12,6 +12,8 @@ from firstspike.errors import ConfigError
 
 AUTO = "auto"
 IPC = "ipc://"
+SERVICE = Path("/run/firstspike/firstspike.pub")
+"""Where the service of systemd/firstspike.service publishes."""
 MAX_IPC_PATH = 107
 """sizeof(sockaddr_un.sun_path) − 1 on Linux."""
 
@@ -40,6 +42,14 @@ def resolve(endpoint: str) -> str:
     if len(snapshot_of(endpoint).encode()) - len(IPC) > MAX_IPC_PATH:
         raise ConfigError(f"endpoint {endpoint!r}: a socket's path may have {MAX_IPC_PATH} bytes, '.snapshot' included")
     return endpoint
+
+
+def of_daemon(endpoint: str) -> str:
+    """As `resolve`, for whoever looks for a daemon: 'auto' is the user's own, or else the machine's service."""
+    own = resolve(endpoint)
+    if endpoint == AUTO and not path_of(own).exists() and os.access(SERVICE, os.R_OK | os.W_OK):
+        return f"{IPC}{SERVICE}"
+    return own
 
 
 def snapshot_of(endpoint: str) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import firstspike
-from firstspike.bundle import Manifest
 from firstspike.messages import Health
-from firstspike.pipeline import Pipeline
-from firstspike.plans import Runner
+from firstspike.progress import THREADS
 from firstspike.publish import Publisher
+
+if TYPE_CHECKING:
+    from firstspike.generations import Generations
+    from firstspike.rooms import Rooms
 
 LOOK_S = 0.1
 """Between looks whether a back end's state has changed."""
@@ -19,33 +23,30 @@ SETTLED = ("ready", "busy")
 
 
 class Heartbeat:
-    """Publishes health from a thread of its own while it is entered.
+    """Publishes a stream's health from a thread of its own while it is entered.
 
     Args:
-        manifest: the bundle's.
-        pipeline: whose totals and segment are told.
-        runner: whose back ends are.
+        rooms: whose totals, segment and back ends are told.
         publisher: where to.
-        epoch: this run's name.
-        period_s: the longest time between two messages.
+        generations: whose number, errors and health period are told and followed.
         stream: its name, where the daemon has several.
     """
 
     def __init__(
-        self, manifest: Manifest, pipeline: Pipeline, runner: Runner, publisher: Publisher, epoch: str, period_s: float,
-        stream: str | None = None,
+        self, rooms: Rooms, publisher: Publisher, generations: Generations, stream: str | None = None
     ) -> None:  # fmt: skip
         self._stream = stream
-        self._manifest = manifest
-        self._pipeline = pipeline
-        self._runner = runner
+        self._generations = generations
+        self._manifest, self._pipeline, self._runner = rooms.bundle.manifest, rooms.pipeline, rooms.runner
         self._publisher = publisher
-        self._epoch = epoch
-        self._period_s = period_s
+        self._epoch = rooms.epoch
+        self._period_s = generations.loaded.config.publish.health_period_s
         self._started = time.monotonic()
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="health", daemon=True)
+        name = "health" if stream is None else f"health of {stream}"
+        self._thread = threading.Thread(target=self._beat, name=name, daemon=True)
         self._state = "starting"
+        self._part = THREADS.loop(name)
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()
@@ -54,6 +55,21 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self.enter("stopping")
         self._thread.join()
+
+    def follow(self, rooms: Rooms) -> None:
+        """Tell of another configuration's rooms from now on, once in its period."""
+        self._period_s = self._generations.loaded.config.publish.health_period_s
+        self._manifest, self._pipeline, self._runner = rooms.bundle.manifest, rooms.pipeline, rooms.runner
+        self._wake.set()
+
+    def tell(self) -> None:
+        """Publish at once."""
+        self._wake.set()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the plans have got ready."""
+        return self._state != "starting"
 
     def enter(self, state: str) -> None:
         """Change the state, and publish it at once."""
@@ -66,9 +82,11 @@ class Heartbeat:
             last, told = self._state == "stopping", self._conditions()
             self._publisher.publish_health(self._health, self._stream)
             if last:
+                THREADS.leave(self._part)
                 return
             due = time.monotonic() + self._period_s
             while (left := due - time.monotonic()) > 0 and not self._wake.wait(min(left, LOOK_S)):
+                self._part.beat()
                 if self._conditions() != told:
                     break
 
@@ -76,9 +94,13 @@ class Heartbeat:
         conditions = [backend.condition() for backend in self._runner.backends]
         return [("ready" if one.state in SETTLED else one.state, one.reason) for one in conditions]
 
+    def now(self) -> Health:
+        """How the daemon is, without publishing it."""
+        return self._health(0)
+
     def _health(self, seq: int) -> Health:
         manifest, pipeline = self._manifest, self._pipeline
-        reasons = [reason for reason in (pipeline.broken, *self._runner.out()) if reason]
+        reasons = [reason for reason in (pipeline.broken, *self._runner.out(), self._runner.blind()) if reason]
         state = "degraded" if self._state == "running" and reasons else self._state
         return Health.model_validate(
             {
@@ -94,5 +116,35 @@ class Heartbeat:
                 "source": pipeline.segment,
                 "counters": pipeline.totals.message(),
                 "backends": self._runner.health(),
+                **self._generations.health(),
             }
         )
+
+
+class Vitals:
+    """The health of all streams of a daemon.
+
+    Args:
+        beats: of each, by its name.
+    """
+
+    def __init__(self, beats: Mapping[str | None, Heartbeat]) -> None:
+        self._beats = beats
+
+    def all(self) -> list[Health]:
+        """How each stream is now."""
+        return [beat.now() for beat in self._beats.values()]
+
+    def now(self) -> Health:
+        """How the daemon is, or the first of its streams."""
+        return next(iter(self._beats.values())).now()
+
+    def tell(self) -> None:
+        """Publish at once."""
+        for beat in self._beats.values():
+            beat.tell()
+
+    def runs(self, stream: str | None) -> bool:
+        """A stream runs; returns whether all do."""
+        self._beats[stream].enter("running")
+        return all(beat.runs for beat in self._beats.values())

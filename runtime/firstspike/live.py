@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from firstspike.sources import Arrival
-from firstspike.types import Window
+from firstspike.types import Events, Window
 from firstspike.window import Windower
 
 DRIFT = 100e-6
@@ -93,23 +93,25 @@ class LiveWindows:
 
     Args:
         windower: cuts the events; time windows alone are closed by time.
-        patience_ns: the most to wait for a silent window's last events.
+        patience_ns: gives the most to wait for a silent window's last events; another configuration may change it.
         now_ns: the clock of `Arrival.arrived_ns`.
     """
 
-    def __init__(self, windower: Windower, patience_ns: int, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self, windower: Windower, patience_ns: Callable[[], int], now_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         self._windower = windower
-        self._most_ns = max(PATIENCE_NS, patience_ns)
-        self._least_ns = max(PATIENCE_NS, patience_ns // AT_ONCE)
+        self._patience_ns = patience_ns
         self._now_ns = now_ns
         self._time = SensorTime()
         self._late = _Extreme(0.0, lambda a, b: a > b)
 
-    def take(self, arrival: Arrival) -> Iterator[tuple[Window, int]]:
+    def take(self, arrival: Arrival, passed: Events | None = None) -> Iterator[tuple[Window, int]]:
         """What an arrival closes.
 
         Args:
             arrival: with events; or empty, which says that there is nothing left to read at `arrived_ns`.
+            passed: those of its events that filters let pass; default: all. The others tell the time all the same.
 
         Yields:
             A window, and when it ended, in ns of the machine's clock.
@@ -120,7 +122,7 @@ class LiveWindows:
         if arrival.reached_us is not None:
             self._time.observe(came_ns, arrival.reached_us)
         resets = self._windower.resets
-        for window in self._windower.push(events):
+        for window in self._windower.push(events if passed is None else passed):
             if self._windower.resets != resets:
                 resets = self._begin_anew(arrival)
             yield window, self._ended(window)
@@ -145,8 +147,8 @@ class LiveWindows:
                 yield window, self._ended(window)
 
     def _patience(self, now_ns: int) -> int:
-        late = self._late.get(now_ns)
-        return int(min(self._most_ns, max(self._least_ns, late or 0)))
+        most_ns, late = self._patience_ns(), self._late.get(now_ns)
+        return int(max(PATIENCE_NS, min(most_ns, max(most_ns // AT_ONCE, late or 0))))
 
     def _ended(self, window: Window) -> int:
         now_ns = self._now_ns()

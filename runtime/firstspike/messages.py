@@ -13,6 +13,7 @@ import msgpack
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from firstspike.errors import DataError
+from firstspike.messages_energy import METHOD, ClassificationEnergy, DecisionEnergy, EnergyMethod, EnergySoFar
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Larger ones are refused by every reader."""
@@ -165,6 +166,9 @@ class Decision(_Message):
     first_spike: Annotated[
         FirstSpike | None, Field(description="null: no inference, or its back end has no spikes.")
     ] = None
+    energy: Annotated[
+        DecisionEnergy | None, Field(description="What it cost; null: no inference, or energy.enabled is false.")
+    ] = None
     window: WindowAnswer
     evidence: Evidence
     stamps: Stamps
@@ -246,6 +250,12 @@ class Counters(BaseModel):
     camera_overflows: Annotated[int, Field(description="Times that a camera's driver found no room for events.")] = 0
     backlog_cuts: Annotated[int, Field(description="Times that events too old to be of use were thrown away.")] = 0
     backlog_packets: Annotated[int, Field(description="The camera's packets thrown away then.")] = 0
+    filtered_out_of_bounds: Annotated[int, Field(description="Outside the sensor, dropped before filtering.")] = 0
+    filtered_hot_pixel: Annotated[int, Field(description="Events that [filter] dropped: of hot pixels.")] = 0
+    filtered_undistorted: Annotated[int, Field(description="Left the image when the lens was undistorted.")] = 0
+    filtered_region: Annotated[int, Field(description="Outside the region of interest.")] = 0
+    filtered_refractory: Annotated[int, Field(description="Within their pixel's refractory period.")] = 0
+    filtered_background: Annotated[int, Field(description="Background activity: no neighbour's support.")] = 0
 
 
 class BackendHealth(BaseModel):
@@ -263,6 +273,10 @@ class BackendHealth(BaseModel):
     failures: Annotated[int, Field(description="Of those: no answer.")] = 0
     latency_p50_ms: Annotated[float | None, Field(description="From asking to the answer, of the last 256.")] = None
     latency_p99_ms: float | None = None
+    energy_j: Annotated[
+        float | None, Field(description="Of one inference, above idle: what the policies energy and edp go by.")
+    ] = None
+    energy_measured: Annotated[bool | None, Field(description="By a meter; false: by the operation model.")] = None
 
 
 class Health(_Message):
@@ -278,6 +292,43 @@ class Health(_Message):
     source: str
     counters: Counters
     backends: list[BackendHealth]
+    config_generation: Annotated[int, Field(description="Counts the configurations of this run; the first is 1.")] = 1
+    reloads: Annotated[int, Field(description="How often another configuration was asked for.")] = 0
+    reload_error: Annotated[str | None, Field(description="Why the last of those was refused.")] = None
+
+
+class Energy(_Message):
+    """What a back end, or the whole machine, used within one energy window: topic `energy`."""
+
+    schema_: Annotated[Literal["firstspike.energy/1"], Field(alias="schema")] = "firstspike.energy/1"
+    subject: Annotated[Literal["host", "backend"], Field(description="The daemon's machine, or a plan on its meter.")]
+    name: Annotated[str, Field(description="The plan; of the machine, `host`.")]
+    method: Annotated[EnergyMethod, Field(description=METHOD)]
+    scope: Annotated[str | None, Field(description="board, rail, chip, package or battery.")] = None
+    meter: str | None = None
+    what: Annotated[str | None, Field(description="In words, what the meter or the model has in it.")] = None
+    clock: Literal["monotonic", "virtual"]
+    start_ns: Annotated[int, Field(description="The window's start, of that clock.")]
+    end_ns: int
+    window_s: float
+    n_samples: Annotated[int, Field(description="Readings in the window.")] = 0
+    effective_hz: Annotated[float | None, Field(description="New values of the sensor a second.")] = None
+    baseline_w: Annotated[float | None, Field(description="Power while nothing is inferred.")] = None
+    baseline_u95_w: float | None = None
+    total_j: Annotated[float | None, Field(description="Of the meter, whoever used it.")] = None
+    total_u95_j: float | None = None
+    dynamic_j: Annotated[float | None, Field(description="total_j less idle power; may be below 0.")] = None
+    u95_j: Annotated[float | None, Field(description="Of dynamic_j, 95 %.")] = None
+    inferences: Annotated[int, Field(description="Answers in the window.")] = 0
+    latency_ms: Annotated[float | None, Field(description="Mean of them; null: there are none, or virtual.")] = None
+    classification: ClassificationEnergy | None = None
+    modelled_j: Annotated[float | None, Field(description="By the operation model, mean of one inference.")] = None
+    since_start: EnergySoFar
+    reason: Annotated[str | None, Field(description="Why something above is null, or what is not in it.")] = None
+
+    def is_of(self, other: Energy) -> bool:
+        """Whether both are about the same thing."""
+        return (self.stream, self.subject, self.name) == (other.stream, other.subject, other.name)
 
 
 class StreamState(BaseModel):
@@ -301,6 +352,7 @@ class Snapshot(BaseModel):
     ]
     decision: Annotated[Decision | None, Field(description="The last one, or null.")]
     health: Annotated[Health | None, Field(description="The last one, or null.")]
+    energy: Annotated[list[Energy], Field(description="The last one of the machine and of each plan.")] = []
     streams: Annotated[dict[str, StreamState], Field(description="By name, where the daemon has several.")] = {}
 
 

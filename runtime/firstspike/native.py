@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import firstspike
 from firstspike.errors import UnavailableError
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 """Equal to `fs_abi_version()` in runtime/native/version.cpp; raised together whenever a signature changes."""
 
 
@@ -48,6 +48,10 @@ _SIGNATURES: dict[str, tuple[type | None, list[Any]]] = {
     "fs_cuba_new": (c_void_p, [c_int] * 3 + [c_void_p, c_int, c_void_p, c_int]),
     "fs_cuba_free": (None, [c_void_p]),
     "fs_cuba_run": (c_int, [c_void_p] * 2 + [c_int] + [c_void_p] * 4),
+    "fs_filter_new": (c_void_p, [c_int] * 6 + [c_int64]),
+    "fs_filter_free": (None, [c_void_p]),
+    "fs_filter_places": (c_int, [c_void_p] * 2),
+    "fs_filter_run": (c_int64, [c_void_p] * 2 + [c_int64] + [c_void_p] * 2),
 }
 """Results and arguments of what runtime/native/firstspike.h declares."""
 

@@ -1,17 +1,18 @@
-"""The life of a window up to its turn: source, window, and the wait until it is due. What follows is `answer`."""
+"""The life of a window up to its turn: source, filters, window, the wait until it is due. What follows is `answer`."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from firstspike.answer import Answerer, Due, SinkError
 from firstspike.bundle import InputSpec, WindowSpec
 from firstspike.clock import Clock, Pacer
 from firstspike.encode_frames import WindowEncoder, encoder_for
 from firstspike.errors import FirstspikeError
+from firstspike.filters.segment import Filters, SegmentFilter
 from firstspike.handover import Handover
 from firstspike.live import LiveWindows
 from firstspike.lookback import LookBack
@@ -26,11 +27,12 @@ MAX_FAILURES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How windows are cut: the bundle's wishes, overridden by the configuration."""
+    """What is filtered, and how windows are cut: the bundle's wishes, overridden by the configuration."""
 
     window: WindowSpec
     max_events: int = 4_000_000
     reset_us: int = 1_000_000
+    filters: Filters | None = None
     patience_ns: int = 50_000_000
     """The most that a live stream's silent window waits for its last events."""
 
@@ -71,6 +73,10 @@ class Pipeline:
         """Segments that were cut off, with the bytes that make up no whole event: the first thousand."""
         self.broken: str | None = None
         """Why the last segment ended early; None if it did not."""
+
+    def be_patient(self, patience_ns: int) -> None:
+        """Change `Settings.patience_ns` while it runs."""
+        self._settings = replace(self._settings, patience_ns=patience_ns)
 
     def run(self) -> None:
         """Run until the source ends or `stopping` says so. A broken segment is reported and the next one taken."""
@@ -113,44 +119,57 @@ class Pipeline:
             for note in stream.info.notes:
                 log.info("%s: %s", segment.name, note)
             self._pacer.restart()
-            encoder = encoder_for(self._input_spec, stream.info.width, stream.info.height)
+            info, filters = stream.info, settings.filters
+            passing = filters.segment(info.width, info.height, info.sensor) if filters else None
+            size = (passing.width, passing.height) if passing else (info.width, info.height)
+            encoder = encoder_for(self._input_spec, *size)
             self.broken = None
             try:
                 if isinstance(stream, LiveStream):
-                    self._run_live(stream, windower, encoder)
+                    self._run_live(stream, passing, windower, encoder)
                 else:
-                    self._run_stream(stream, windower, encoder)
+                    self._run_stream(stream, passing, windower, encoder)
             except FirstspikeError:
                 self._finish(windower, encoder)  # what was read before the fault is inferred and counted
                 raise
             self._finish(windower, encoder)
             self._say_goodbye(segment, stream)
 
-    def _take_in(self, events: Events, stream: Stream) -> None:
+    def _take_in(self, events: Events, stream: Stream, passing: SegmentFilter | None) -> Events:
+        """Count events and show them to whoever looks back; returns those that pass the filters."""
         self.totals.add(events=len(events))
         if self._look_back is not None:
             self._look_back.events(events, stream.info, self.segment)
+        if passing is None or not len(events):
+            return events
+        try:
+            return passing.apply(events)
+        finally:
+            self.totals.add(**passing.take_counts())
 
-    def _run_stream(self, stream: Stream, windower: Windower, encoder: WindowEncoder) -> None:
+    def _run_stream(
+        self, stream: Stream, passing: SegmentFilter | None, windower: Windower, encoder: WindowEncoder
+    ) -> None:
         for events in stream:
-            self._take_in(events, stream)
-            for window in windower.push(events):
+            for window in windower.push(self._take_in(events, stream, passing)):
                 self._process(window, encoder)
                 if self._stopping():
                     return
             if self._stopping():
                 return
 
-    def _run_live(self, stream: LiveStream, windower: Windower, encoder: WindowEncoder) -> None:
+    def _run_live(
+        self, stream: LiveStream, passing: SegmentFilter | None, windower: Windower, encoder: WindowEncoder
+    ) -> None:
         """As `_run_stream`; windows close by time too, and when they did counts from the sensor's time."""
-        windows = LiveWindows(windower, self._settings.patience_ns)
+        windows = LiveWindows(windower, lambda: self._settings.patience_ns)
         while not self._stopping():
             try:
                 arrival = stream.receive(windows.wait_s())
             finally:
                 self.totals.add(**stream.take_counts())
-            self._take_in(arrival.events, stream)
-            for window, ended_ns in windows.take(arrival):
+            passed = self._take_in(arrival.events, stream, passing)
+            for window, ended_ns in windows.take(arrival, passed):
                 self._handover.put(Due(window, ended_ns, self.segment, self._segment_number, encoder))
             if arrival.ended:
                 return

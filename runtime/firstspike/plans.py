@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 from firstspike.backends import Backend, SteppingBackend
 from firstspike.clock import Clock
+from firstspike.energy.account import StreamAccount
 from firstspike.messages import BackendHealth
+from firstspike.messages_energy import DecisionEnergy
 from firstspike.schedule import Outcome, Plan, Scheduler, Settings
+from firstspike.schedule.figures import TRUSTED
 from firstspike.types import Inference, Spikes
 
 Early = Callable[[Inference], None]
@@ -32,6 +35,8 @@ class Ran:
     """Why the result is degraded; empty if it is not."""
     failures: int
     """How many plans were asked and failed."""
+    energy: DecisionEnergy | None = None
+    """What the answer cost; None: nobody answered, or no account is kept."""
 
     @property
     def fell_back(self) -> bool:
@@ -46,9 +51,14 @@ class Runner:
         backends: one a plan, in the order of preference.
         settings: the scheduler's.
         clock: where `closed_ns` of `infer` comes from.
+        account: of energy; None: none is kept.
     """
 
-    def __init__(self, backends: Sequence[Backend], settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, backends: Sequence[Backend], settings: Settings, clock: Clock, account: StreamAccount | None = None
+    ) -> None:
+        self._account = account
+        self._policy = settings.policy
         self.backends = tuple(backends)
         self._by_name = {backend.name: backend for backend in backends}
         # Under the virtual clock there is no deadline, and the scheduler only needs times that never decrease.
@@ -66,9 +76,13 @@ class Runner:
             early: told of the first output spike by a back end that runs in steps.
         """
         began = self._now_ns()
+        if self._account is not None:
+            self._account.begin()
         try:
             return self._infer(spikes, closed_ns, early, began)
         finally:
+            if self._account is not None:
+                self._account.end()
             self.last_ns = max(1, self._now_ns() - began)
 
     def _infer(self, spikes: Spikes, closed_ns: int, early: Early | None, now_ns: int) -> Ran:
@@ -87,13 +101,33 @@ class Runner:
             ok = inference.failure is None
             # A wait may end a little before its time.
             timed_out = not ok and budget is not None and ended - started >= 0.95 * budget
-            self._scheduler.learn(name, Outcome(ok, ended - started, timed_out=timed_out), ended)
             if ok:
-                return Ran(inference, name, choice.faults(failed, name), len(failed))
+                energy = self._learn(name, spikes, inference, ended - started, ended)
+                return Ran(inference, name, choice.faults(failed, name), len(failed), energy)
+            self._scheduler.learn(name, Outcome(ok=False, latency_ns=ended - started, timed_out=timed_out), ended)
             failed.append(inference.failure or "")
         faults = choice.faults(failed, None)
         nobody = inference or Inference("", None, None, failure="; ".join(faults))
         return Ran(nobody, None, faults, len(failed))
+
+    def _learn(
+        self, name: str, spikes: Spikes, inference: Inference, latency_ns: int, now_ns: int
+    ) -> DecisionEnergy | None:
+        """Tell the scheduler and the account of an answer."""
+        if self._account is None:
+            self._scheduler.learn(name, Outcome(ok=True, latency_ns=latency_ns), now_ns)
+            return None
+        spent = self._account.answered(name, spikes, inference, latency_ns)
+        outcome = Outcome(
+            ok=True, latency_ns=latency_ns, energy_j=spent.energy_j, energy_u95_j=spent.u95_j, measured=spent.measured
+        )
+        self._scheduler.learn(name, outcome, now_ns)
+        return spent.record
+
+    def settle(self) -> None:
+        """Do what can wait until the answer is published."""
+        if self._account is not None:
+            self._account.learn()
 
     @staticmethod
     def _ask(backend: Backend, spikes: Spikes, within_s: float, early: Early | None) -> Inference:
@@ -138,12 +172,27 @@ class Runner:
         """Whether the first plan can answer, or will when it has answered another window."""
         return self.backends[0].condition().state in ("ready", "busy")
 
+    def can_answer(self) -> bool:
+        """Whether any plan takes a window now."""
+        return bool(self._ready()[0])
+
     def out(self) -> list[str]:
         """Why the daemon is not as it should be: the first plan cannot answer, or none can."""
         ready, why = self._ready()
         if not ready:
             return [*why.values()]
         return [] if self.first_is_ready() else [why[self.backends[0].name]]
+
+    def blind(self) -> str | None:
+        """Why the policy has nothing to go by; None: it has, or has just begun."""
+        figures = self._scheduler.figures(self._now_ns())
+        if self._policy not in ("energy", "edp") or not any(one.windows - one.failures >= TRUSTED for one in figures):
+            return None
+        if any(one.energy_j is not None for one in figures):
+            return None
+        return (
+            f"schedule.policy is {self._policy}, but no plan has an energy, metered or modelled: they go by their order"
+        )
 
     def health(self) -> list[BackendHealth]:
         """How each back end stands, and what is known of it."""
@@ -152,7 +201,8 @@ class Runner:
             BackendHealth(
                 name=backend.name, state=condition.state, reason=condition.reason, fix=condition.fix,
                 restarts=condition.restarts, pid=condition.pid, windows=known.windows, failures=known.failures,
-                latency_p50_ms=_ms(known.p50_ns), latency_p99_ms=_ms(known.p99_ns),
+                latency_p50_ms=_ms(known.p50_ns), latency_p99_ms=_ms(known.p99_ns), energy_j=known.energy_j,
+                energy_measured=known.measured,
             )
             for backend in self.backends
             for condition, known in [(backend.condition(), figures[backend.name])]

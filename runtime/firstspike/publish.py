@@ -17,8 +17,9 @@ import zmq
 
 from firstspike import endpoints
 from firstspike.errors import ConfigError, OutputError, UnavailableError
-from firstspike.messages import Decision, Health, Provisional, Snapshot, StreamState, encode
-from firstspike.topics import DECISION, HEALTH, PROVISIONAL, TOPICS, Topic
+from firstspike.messages import Decision, Energy, Health, Provisional, Snapshot, StreamState, encode
+from firstspike.progress import THREADS
+from firstspike.topics import DECISION, ENERGY, HEALTH, PROVISIONAL, TOPICS, Topic
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Publisher:
         next_seq = dict.fromkeys((topic.name for topic in TOPICS), 0)
         self._state = Snapshot(epoch=epoch, next_seq=next_seq, decision=None, health=None)
         self._closing = threading.Event()
+        self._part = THREADS.loop("snapshot")
         self._thread = threading.Thread(target=self._answer_snapshots, name="snapshot", daemon=True)
         self._thread.start()
 
@@ -92,7 +94,11 @@ class Publisher:
         health = make(self._state.next_seq.get(HEALTH.key(stream), 0))
         self._send(HEALTH, health, health.seq)
 
-    def _send(self, topic: Topic, message: Decision | Health | Provisional, seq: int) -> None:
+    def publish_energy(self, energy: Energy) -> None:
+        """Send an energy record; its `seq` must be the next one."""
+        self._send(ENERGY, energy, energy.seq)
+
+    def _send(self, topic: Topic, message: Decision | Energy | Health | Provisional, seq: int) -> None:
         payload = encode(message)
         with self._send_lock:
             # PUB never blocks: a subscriber whose queue is full loses the message and sees the gap.
@@ -100,7 +106,9 @@ class Publisher:
             # One assignment of all that a snapshot shows, so that its parts belong together.
             next_seq = self._state.next_seq | {topic.key(message.stream): seq + 1}
             last: dict[str, Any] = {} if isinstance(message, Provisional) else {topic.name: message}
-            if last and message.stream is not None:
+            if isinstance(message, Energy):
+                last = {topic.name: [*(one for one in self._state.energy if not one.is_of(message)), message]}
+            elif last and message.stream is not None:
                 streams = self._state.streams
                 state = streams.get(message.stream, StreamState()).model_copy(update=last)
                 last = {"streams": streams | {message.stream: state}}
@@ -128,6 +136,7 @@ class Publisher:
 
     def _answer_snapshots(self) -> None:
         while not self._closing.is_set():
+            self._part.beat()
             if not self._router.poll(POLL_MS):
                 continue
             frames = self._router.recv_multipart()
@@ -140,6 +149,7 @@ class Publisher:
     def close(self) -> None:
         """Send what is queued, for half a second at most, and free the endpoint."""
         self._closing.set()
+        THREADS.leave(self._part)
         self._thread.join()
         self._pub.close()
         self._router.close()

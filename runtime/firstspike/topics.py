@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from firstspike.messages import Decision, Health, Provisional
+from firstspike.messages import Decision, Energy, Health, Provisional
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +36,6 @@ HEALTH = Topic(
     "health", Health, "every publish.health_period_s, at start, run and stop, and when a back end's state changes"
 )
 PROVISIONAL = Topic("provisional", Provisional, "before a decision, if publish.provisional is set")
+ENERGY = Topic("energy", Energy, "every energy.window_s, for the machine and for each plan")
 
-TOPICS = (DECISION, HEALTH, PROVISIONAL)
+TOPICS = (DECISION, HEALTH, PROVISIONAL, ENERGY)

@@ -144,6 +144,35 @@ FS_API void fs_cuba_free(fs_cuba *network);
 FS_API int fs_cuba_run(fs_cuba *network, const uint8_t *frames, int steps, uint8_t *spikes, int64_t *counts, int64_t *wraps,
                        uint8_t *trace);
 
+/* ---- Filters: runtime/firstspike/filters/definition.py says what they drop. ------------------------------------ */
+
+typedef struct fs_filter fs_filter;
+
+/* Why an event was dropped: places in `counts`. A place of 0xFFFF0000 + reason drops the pixel's events for it. */
+enum {
+  FS_FILTER_OUTSIDE = 0,
+  FS_FILTER_HOT_PIXEL = 1,
+  FS_FILTER_UNDISTORTED = 2,
+  FS_FILTER_REGION = 3,
+  FS_FILTER_REFRACTORY = 4,
+  FS_FILTER_BACKGROUND = 5,
+  FS_FILTER_REASONS = 6
+};
+
+/* At most 2^24 pixels, periods of at most 2^26 us (0: off), support 1 to 8, back_us at most 2^24. NULL: a value is out of
+ * range, or no memory. A filter serves one thread at a time. */
+FS_API fs_filter *fs_filter_new(int width, int height, int refractory_us, int by_polarity, int background_us,
+                                int support, int64_t back_us);
+FS_API void fs_filter_free(fs_filter *filter);
+
+/* places[height*width]: y << 16 | x where a pixel's events go, or why they are dropped. Copied. Without it all stay. */
+FS_API int fs_filter_places(fs_filter *filter, const uint32_t *places);
+
+/* Writes the events that pass to `out`, which has room for n and may be `events`, and adds to `counts`. Returns how many
+ * passed; -1: a time is beyond 2^52 us, and the filter is of no more use. */
+FS_API int64_t fs_filter_run(fs_filter *filter, const fs_event *events, int64_t n, fs_event *out,
+                             int64_t counts[FS_FILTER_REASONS]);
+
 #ifdef __cplusplus
 }
 #endif

@@ -6,73 +6,17 @@ import contextlib
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
-from tests.support.program import ROOT, started
-
-from firstspike.client import Subscriber
-from firstspike.messages import Decision, Health
-from firstspike.topics import TOPICS
-
-RECORDING = ROOT / "tests" / "replay" / "cases" / "drawn-digits" / "recording.aedat4"
-
-
-def alive(pid):
-    return Path(f"/proc/{pid}").exists()
-
-
-class Watch:
-    """What a subscriber has received."""
-
-    def __init__(self, subscriber):
-        self.subscriber, self.decisions, self.health = subscriber, [], []
-
-    def until(self, done, within_s=30):
-        deadline = time.monotonic() + within_s
-        while not done(self):
-            assert time.monotonic() < deadline, (self.decisions[-3:], self.health[-1:])
-            message = self.subscriber.receive(0.5)
-            if isinstance(message, Decision):
-                self.decisions.append(message)
-            elif isinstance(message, Health):
-                self.health.append(message)
-
-    def until_answered_by(self, backend, n=3):
-        """Until `n` more decisions of this back end on end have come."""
-        before = len(self.decisions)
-
-        def done(watch):
-            return len(watch.decisions) >= before + n and {d.backend for d in watch.decisions[-n:]} == {backend}
-
-        self.until(done)
-
-    def worker(self):
-        """The test worker, by the latest health that calls it well."""
-        seen = len(self.health)
-        self.until(lambda watch: any(h.backends[0].state in ("ready", "busy") for h in watch.health[seen:]))
-        return self.health[-1].backends[0]
+from tests.support.daemons import alive, footprint, running
+from tests.support.figures import figure
 
 
 @pytest.fixture
 def daemon(tmp_path):
     """Start a daemon with the test worker first and the emulator behind it; gives it and what it publishes."""
-    endpoint = f"ipc://{tmp_path}/daemon"
-    settings = {
-        "model.path": "nmnist", "source.kind": "recording", "source.recording.paths": f'["{RECORDING}"]',
-        "source.recording.loop": "true", "window.size": "10000", "publish.endpoint": endpoint,
-        "schedule.plans": '["null", "emulator"]', "schedule.deadline_ms": "50", "backend.null.hang_s": "0.3",
-        "publish.wait_for_subscriber_s": "20", "publish.health_period_s": "0.2",
-    }  # fmt: skip
     with contextlib.ExitStack() as stack:
-
-        def start(**more):
-            pairs = settings | {key.replace("__", "."): value for key, value in more.items()}
-            arguments = [word for key, value in pairs.items() for word in ("--set", f"{key}={value}")]
-            child = stack.enter_context(started("run", *arguments))
-            return child, Watch(stack.enter_context(Subscriber(endpoint, topics=TOPICS)))
-
-        yield start
+        yield lambda **settings: stack.enter_context(running(tmp_path, **settings))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -129,16 +73,6 @@ def test_a_daemon_that_ends_takes_its_worker_along(daemon, number):
     assert not alive(pid)
 
 
-def footprint(pid):
-    """Descriptors, threads, children that nobody buried, and resident memory (MiB) of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    children = [Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] for child in
-                Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if alive(child)]  # fmt: skip
-    threads = int(status.split("Threads:")[1].split()[0])
-    memory = int(status.split("VmRSS:")[1].split()[0]) / 1024
-    return len(list(Path(f"/proc/{pid}/fd").iterdir())), threads, children.count("Z"), memory
-
-
 @pytest.mark.soak
 def test_one_daemon_survives_200_deaths_of_its_worker_without_growing(daemon):
     child, watch = daemon(backend__null__rest_s="0.02", backend__null__latency_ms="3")
@@ -158,9 +92,10 @@ def test_one_daemon_survives_200_deaths_of_its_worker_without_growing(daemon):
         del watch.health[:-1]
     watch.until_answered_by("null")
     after = footprint(child.pid)
-    print(
-        f"descriptors, threads, zombies, MiB: {before} after 20 deaths, {after} after 200; "
-        f"windows without an answer: {len(unanswered)}"
+    figure(
+        "200 deaths of a worker, every tenth by SIGSTOP",
+        f"same daemon; descriptors, threads, zombies, MiB {before} after 20, {after} after 200; "
+        f"{len(unanswered)} windows dropped, {watch.subscriber.lost['decision']} decisions lost",
     )
     assert child.poll() is None
     assert after[0] <= before[0] + 2

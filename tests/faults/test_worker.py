@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from tests.support.figures import figure
 from tests.support.worker import alive, holdings, impatient, right, supervised, until, until_ready, window
 
 from firstspike.worker.start import Program
@@ -57,9 +58,11 @@ def rounds_of(fault, rounds, cause):
         until(lambda: len(supervisor._ended) == 0)
         after = holdings()
         assert supervisor.condition.restarts == rounds == failures
-    print(
-        f"\n{fault}: {2 * rounds} windows, {failures} failed; ready again after {statistics.median(took):.3f} s (p50), "
-        f"{max(took):.3f} s (most); {before} before, {after} after"
+    grown = ", ".join(f"{name} {after[name] - before[name]:+d}" for name in after if name != "children")
+    figure(
+        f"worker: {fault}, {rounds} times in mid-inference",
+        f"{failures} windows of {2 * rounds} failed, and say why; ready again after {statistics.median(took):.2f} s "
+        f"(p50), {max(took):.2f} s (most); {grown}",
     )
     assert after["descriptors"] <= before["descriptors"]
     assert after["threads"] <= before["threads"]

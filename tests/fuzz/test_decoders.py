@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support import recordings as make
 from tests.support.decoding import decode
+from tests.support.figures import figure
 from tests.support.mutants import mutant, originals
 
 from firstspike.errors import DataError, FirstspikeError
@@ -143,7 +144,30 @@ def test_aedat4_truncations_hand_out_whole_packets(tmp_path, aedat4):
 
 @pytest.mark.soak
 def test_many_mutants(tmp_path):
-    assert run(tmp_path / "mutant", FILES, 1500, seed=7) > 0
+    each = -(-100_000 // len(FILES))
+    worked, total = run(tmp_path / "mutant", FILES, each, seed=7), each * len(FILES)
+    assert worked > 0
+    figure(
+        f"decoders: {total} mutants of {len(FILES)} files",
+        f"{worked} decoded, {total - worked} refused by name; none took {SLOWEST_S:g} s, nothing else was raised",
+    )
+
+
+@pytest.mark.soak
+def test_ten_thousand_drawn_files(tmp_path):
+    """Any bytes at all, said to be of any format."""
+    tried = [0, 0]
+
+    @settings(max_examples=10_000)
+    @given(name=st.sampled_from(OWN), data=st.binary(min_size=1, max_size=2000))
+    def check(name, data):
+        tried[0] += 1
+        tried[1] += attempt(tmp_path / "bytes", data, format=name)
+
+    check()
+    figure(
+        "decoders: 10,000 files drawn by Hypothesis", f"{tried[1]} of {tried[0]} decoded, the others refused by name"
+    )
 
 
 @pytest.mark.soak
@@ -151,3 +175,7 @@ def test_many_aedat4_mutants(tmp_path, aedat4):
     worked, children = through_the_child(tmp_path / "mutant.aedat4", aedat4, 1000, seed=2)
     assert worked > 0
     assert children >= 1
+    figure(
+        "decoders: 1,000 mutants of AEDAT4 through the child",
+        f"{worked} decoded, {1000 - worked} refused by name; {children} children; the whole file decodes after them",
+    )

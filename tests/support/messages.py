@@ -5,6 +5,7 @@ from __future__ import annotations
 from firstspike.messages import (
     Counters,
     Decision,
+    Energy,
     Evidence,
     FirstSpike,
     Health,
@@ -13,6 +14,7 @@ from firstspike.messages import (
     Stamps,
     WindowAnswer,
 )
+from firstspike.messages_energy import EnergySoFar
 
 
 def spike(step=9, known=None, label="3", candidates=None, agrees=True):
@@ -48,6 +50,16 @@ def provisional(seq=0, epoch="e", **changes):
         "stamps": ProvisionalStamps(clock="monotonic", closed_ns=1, encoded_ns=2, spiked_ns=3, published_ns=4),
     }  # fmt: skip
     return Provisional(**(fields | changes))
+
+
+def energy(seq=0, epoch="e", **changes):
+    fields = {
+        "epoch": epoch, "seq": seq, "subject": "host", "name": "host", "method": "integrated", "scope": "board",
+        "meter": "ina3221:VDD_IN", "clock": "monotonic", "start_ns": 0, "end_ns": 10**9, "window_s": 1.0,
+        "n_samples": 100, "effective_hz": 20.0, "baseline_w": 4.0, "baseline_u95_w": 0.1, "total_j": 5.0,
+        "total_u95_j": 0.2, "dynamic_j": 1.0, "u95_j": 0.3, "inferences": 20, "since_start": EnergySoFar(),
+    }  # fmt: skip
+    return Energy(**(fields | changes))
 
 
 def health(seq=0, epoch="e", state="running"):

@@ -119,7 +119,9 @@ def test_the_daemon_publishes_what_a_subscriber_receives(recording, tmp_path):
 
 def test_watch_shows_provisional_decisions_before_the_decisions_that_they_leave_as_they_are(recording, tmp_path):
     received = watched(recording, tmp_path, "publish.provisional=true")
-    messages = [message for message in received if not message["schema"].startswith("firstspike.health/")]
+    mine = ("firstspike.decision/", "firstspike.provisional/")
+    messages = [message for message in received if message["schema"].startswith(mine)]
+    assert any(message["schema"] == "firstspike.energy/1" for message in received)
     decisions = [message for message in messages if message["schema"] == "firstspike.decision/1"]
     replayed = firstspike("replay", recording, "--json", "--speed", "max").stdout
     assert decisions == [json.loads(line) for line in replayed.splitlines()]

@@ -30,7 +30,7 @@ class World:
         self.now_ns = EPOCH_NS
         self.rate = rate  # of the sensor's clock, in the machine's
         self.windower = Windower(WindowSpec(kind=kind, size=size, hop=hop or size))
-        self.windows = LiveWindows(self.windower, patience_ns, lambda: self.now_ns)
+        self.windows = LiveWindows(self.windower, lambda: patience_ns, lambda: self.now_ns)
         self.closed = []
 
     def at(self, ms):

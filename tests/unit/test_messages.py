@@ -7,7 +7,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.messages import decision, health, provisional
+from tests.support.messages import decision, energy, health, provisional
 
 from firstspike.cli.schemas import schemas
 from firstspike.errors import DataError
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_message_survives_the_wire_and_its_bytes_are_stable():
-    for message in (decision(), health(), provisional()):
+    for message in (decision(), health(), provisional(), energy()):
         assert decode(encode(message), type(message)) == message
     assert encode(decision()) == encode(decision())
     assert msgpack.unpackb(encode(decision()))["schema"] == "firstspike.decision/1"

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import zmq
-from tests.support.messages import decision, health, provisional
+from tests.support.messages import decision, energy, health, provisional
 
 from firstspike import endpoints
 from firstspike.client import Subscriber
@@ -43,7 +43,7 @@ def test_a_subscriber_receives_decisions_and_health_in_order(publisher, endpoint
             publisher.publish_decision(message)
         publisher.publish_health(lambda seq: health(seq))
         assert [subscriber.receive(5) for _ in range(6)] == [*sent, health()]
-        assert subscriber.lost == {"decision": 0, "health": 0, "provisional": 0}
+        assert subscriber.lost == {"decision": 0, "health": 0, "provisional": 0, "energy": 0}
 
 
 def test_a_provisional_decision_comes_before_its_decision_and_only_to_those_who_ask(publisher, endpoint):
@@ -65,7 +65,7 @@ def test_lost_provisional_decisions_are_counted_apart_and_a_snapshot_holds_none(
         for message in (provisional(0), provisional(4)):
             publisher.publish_provisional(message)
             assert subscriber.receive(5) == message
-        assert subscriber.lost == {"decision": 0, "health": 0, "provisional": 3}
+        assert subscriber.lost == {"decision": 0, "health": 0, "provisional": 3, "energy": 0}
         snapshot = subscriber.snapshot()
         assert (snapshot.decision, snapshot.next_seq["provisional"], snapshot.next_seq["decision"]) == (None, 5, 0)
 
@@ -102,7 +102,20 @@ def test_the_snapshot_has_the_state(publisher, endpoint):
         publisher.publish_health(lambda seq: health(seq))
         snapshot = subscriber.snapshot()
         assert (snapshot.decision, snapshot.health) == (decision(7), health())
-        assert snapshot.next_seq == {"decision": 8, "health": 1, "provisional": 0}
+        assert snapshot.next_seq == {"decision": 8, "health": 1, "provisional": 0, "energy": 0}
+
+
+def test_a_snapshot_holds_the_last_energy_of_the_machine_and_of_each_plan(publisher, endpoint):
+    with join(publisher, endpoint, topics=TOPICS) as subscriber:
+        time.sleep(0.1)
+        sent = [energy(seq, name=name, subject="host" if name == "host" else "backend")
+                for seq, name in enumerate(["host", "a", "b", "host", "a"])]  # fmt: skip
+        for message in sent:
+            publisher.publish_energy(message)
+        assert [subscriber.receive(5) for _ in sent] == sent
+        snapshot = subscriber.snapshot()
+        assert {(one.name, one.seq) for one in snapshot.energy} == {("host", 3), ("a", 4), ("b", 2)}
+        assert snapshot.next_seq["energy"] == 5
 
 
 def test_nobody_there(endpoint):

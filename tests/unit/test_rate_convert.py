@@ -15,6 +15,7 @@ from tests.support.program import ROOT, complained, firstspike
 from tests.unit.test_rate import cases
 
 from firstspike.cli import main
+from firstspike.energy.constants import addition, mac
 from firstspike.errors import DataError
 from firstspike.ttfs import rate
 from firstspike.ttfs.convert.ann import logits
@@ -25,7 +26,7 @@ from firstspike.ttfs.convert.onnx_graph import load_ann
 from firstspike.ttfs.convert.rate import PERCENTILES, RatePlan, choose_rate, quantise_rate
 from firstspike.ttfs.convert.sweep import COSTS, sweep
 from firstspike.ttfs.count import count, fan_out, static
-from firstspike.ttfs.energy import addition, mac, modelled
+from firstspike.ttfs.energy import modelled
 from firstspike.ttfs.file import load
 from firstspike.ttfs.limits import check
 from firstspike.ttfs.network import Conv, Dense, Network, Readout

@@ -192,6 +192,22 @@ def test_plans_are_rated_by_the_policy_and_those_without_figures_come_last_as_gi
     assert rate("edp", ["slow"], records)[0].cost == pytest.approx(1.0 * 0.009)
 
 
+def test_an_uncertain_energy_is_not_better_before_it_is_so_surely():
+    def metered(joules, u95):
+        made = record(1, 1, 1)
+        for _ in range(3):
+            made.add(Outcome(True, MS, joules, measured=True, energy_u95_j=u95), 0, 50 * MS)
+        return made
+
+    for policy in ("energy", "edp"):
+        for u95, taken in ((0.1, "b"), (0.3, "a")):
+            ratings = rate(policy, ["a", "b"], {"a": metered(2.0, u95), "b": metered(1.5, u95)})
+            hold = Hold(0.1, 1)
+            hold.update([rating for rating in ratings if rating.plan == "a"])
+            assert hold.update(ratings) == taken
+    assert metered(2.0, 0.3).figures("a", 0).energy_u95_j == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("energy", [2.0, -2.0])
 def test_an_energy_delay_product_lies_between_its_bounds(energy):
     records = {"a": record(1, 1, 2, 2, 2, 2, 3, 3, 3, energies=[energy] * 9)}

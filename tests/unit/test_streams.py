@@ -11,15 +11,19 @@ import pytest
 from tests.support.messages import decision, health
 from tests.support.program import ROOT
 
-from firstspike import streams
-from firstspike.backends._shared import SharedBackend, SharedBackends, Turns
+from firstspike import daemon, plugins
+from firstspike.backends._shared import SharedBackend, Turns
+from firstspike.bundle import open_bundle
 from firstspike.cli.common import describe
 from firstspike.client import Subscriber
 from firstspike.config import load
 from firstspike.config_layers import read_layers
+from firstspike.config_plugins import BackendChoice
 from firstspike.errors import ConfigError, NoInputError, UnavailableError
+from firstspike.hybrid import place
 from firstspike.messages import Decision, Health
 from firstspike.publish import Publisher
+from firstspike.shelf import Shelf
 from firstspike.topics import DECISION, HEALTH, TOPICS
 from firstspike.types import READY, Inference, Spikes
 
@@ -183,28 +187,26 @@ def test_waiting_for_a_turn_counts_against_the_deadline():
     assert slow.budgets[1] < 5.0 - 0.1
 
 
-def test_a_back_end_is_made_once_for_a_section_and_a_model():
-    class Choice:
-        name = "slow"
+def test_a_worker_is_one_for_all_streams_and_models_and_emulators_have_their_own():
+    bundle = open_bundle(ROOT / "models/nmnist")
+    shelf = Shelf()
+    worker, emulator = (choices(kind) for kind in ("null", "emulator"))
+    try:
+        first, second = (place.kept(worker, bundle, shelf, name) for name in ("left", "right"))
+        assert isinstance(first, SharedBackend)
+        assert (first._backend, first._turns) == (second._backend, second._turns)
+        assert place.kept(emulator, bundle, shelf, "left") is not place.kept(emulator, bundle, shelf, "right")
+        assert not isinstance(place.kept(worker, bundle, shelf), SharedBackend)
+        # The next configuration's streams get the same worker, and the same row before it.
+        after = Shelf(shelf)
+        lent = place.kept(worker, bundle, after, "left")
+        assert (lent._backend, lent._turns) == (first._backend, first._turns)
+    finally:
+        shelf.close()
 
-    class Bundle:
-        digest = "a"
 
-    class Other:
-        digest = "b"
-
-    made, shared = [], SharedBackends()
-
-    def make():
-        made.append(Slow(0))
-        return made[-1]
-
-    for bundle in (Bundle, Bundle, Other):
-        shared.get(Choice, bundle, make).close()
-    assert len(made) == 2
-    assert all(one.inside == 0 for one in made)
-    shared.close()
-    assert all(one.inside == -1 for one in made)
+def choices(kind):
+    return BackendChoice(kind, kind, plugins.load("backends", kind).Options())
 
 
 # Messages
@@ -227,6 +229,7 @@ def test_a_streams_messages_have_a_topic_and_a_count_of_their_own(tmp_path):
             snapshot = subscriber.snapshot(5)
         assert snapshot.next_seq == {
             "decision": 0, "health": 0, "provisional": 0, "decision.left": 3, "decision.right": 1, "health.left": 1,
+            "energy": 0,
         }  # fmt: skip
         assert snapshot.decision is None
         assert snapshot.streams["left"].decision.seq == 2
@@ -251,7 +254,7 @@ def test_a_line_for_a_person_begins_with_the_stream():
 
 def test_streams_run_side_by_side_and_each_says_what_it_would_alone(tmp_path):
     out = []
-    ran = streams.run(loaded(tmp_path), threading.Event(), out.append)
+    ran = daemon.run(loaded(tmp_path), threading.Event(), out.append)
     assert list(ran) == ["left", "right"]
     for name, pipeline in ran.items():
         own = [one for one in out if one.stream == name]
@@ -270,7 +273,7 @@ def test_one_streams_failure_is_its_own(tmp_path):
 
     with Subscriber(f"ipc://{tmp_path}/p", topics=(HEALTH,)) as subscriber:
         config = loaded(tmp_path, extra, ["publish.wait_for_subscriber_s=0"])
-        thread = threading.Thread(target=lambda: told.append(streams.run(config, stopping, out.append)))
+        thread = threading.Thread(target=lambda: told.append(daemon.run(config, stopping, out.append)))
         thread.start()
         reasons = {}
         while thread.is_alive() or subscriber.receive(0.05):
@@ -288,7 +291,7 @@ def test_one_streams_failure_is_its_own(tmp_path):
 def test_a_stream_that_cannot_be_made_keeps_the_daemon_from_starting(tmp_path):
     config = loaded(tmp_path, '[stream.left.model]\npath = "/nowhere"\n')
     with pytest.raises(NoInputError, match="/nowhere"):
-        streams.run(config, threading.Event())
+        daemon.run(config, threading.Event())
 
 
 def test_streams_of_one_section_and_model_share_one_worker(tmp_path):
@@ -297,7 +300,7 @@ def test_streams_of_one_section_and_model_share_one_worker(tmp_path):
     stopping = threading.Event()
     with Subscriber(f"ipc://{tmp_path}/p", topics=TOPICS) as subscriber:
         config = loaded(tmp_path, extra, ["publish.wait_for_subscriber_s=10"])
-        thread = threading.Thread(target=streams.run, args=(config, stopping, out.append))
+        thread = threading.Thread(target=daemon.run, args=(config, stopping, out.append))
         thread.start()
         pids, seen = set(), set()
         while thread.is_alive():

@@ -5,11 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 
 from firstspike.backends import Backend
-from firstspike.bundle import Bundle
-from firstspike.config_plugins import BackendChoice
 from firstspike.types import Condition, Inference, Spikes
 
 
@@ -70,24 +67,20 @@ class SharedBackend:
         return self._backend.condition()
 
     def close(self) -> None:
-        """It is closed by `SharedBackends`."""
+        """Its owner closes it: `Shared`."""
 
 
-class SharedBackends:
-    """Back ends that streams have in common: of one section, for one model."""
+class Shared:
+    """A back end that streams have in common: of one section, for one model; whoever made it closes it."""
 
-    def __init__(self) -> None:
-        self._made: dict[tuple[str, str], tuple[Backend, Turns]] = {}
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._turns = Turns()
 
-    def get(self, choice: BackendChoice, bundle: Bundle, make: Callable[[], Backend]) -> Backend:
-        """A stream's access to the back end, which is made when it is first asked for."""
-        key = choice.name, bundle.digest
-        if key not in self._made:
-            self._made[key] = make(), Turns()
-        return SharedBackend(*self._made[key])
+    def access(self) -> Backend:
+        """A stream's access to it."""
+        return SharedBackend(self._backend, self._turns)
 
     def close(self) -> None:
-        """End them all."""
-        for backend, _ in self._made.values():
-            backend.close()
-        self._made.clear()
+        """End it."""
+        self._backend.close()

@@ -33,6 +33,7 @@ OPTIONS = {
             "none", "raise", "hang", "stop", "exit", "kill", "segfault", "garbage", "oversize", "half", "shape",
             "dtype",
             "number", "other", "twice", "late", "spin", "flood", "print", "child", "absent", "refuse", "silent",
+            "memory",
         ),
     ),
     "when": Option("infer", "when the fault happens", choices=("infer", "load", "idle")),
@@ -211,6 +212,14 @@ def _child(driver: Driver, answer: Any) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _memory(driver: Driver, answer: Any) -> Any:
+    """Takes memory until a limit ends that: a refusal, or this process's end."""
+    held = [b"x" * (16 << 20)]
+    while len(held) < 256:  # 4 GiB: the machine is not to die of a limit that was forgotten
+        held.append(b"x" * (16 << 20))
+    raise RuntimeError("no limit on memory was met")
+
+
 def _absent(driver: Driver, answer: Any) -> Any:
     raise AbsentError("the device was unplugged", "plug it in again")
 
@@ -228,6 +237,7 @@ FAULTS: Dict[str, Any] = {
     "half": _half,
     "other": _other,
     "twice": _twice,
+    "memory": _memory,
     "late": _late,
     "silent": _silent,
     "shape": lambda driver, answer: {"output": answer["output"][:-1]},

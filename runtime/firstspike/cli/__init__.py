@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import firstspike
+from firstspike import journal
 from firstspike.cli import (
     bench,
     check,
@@ -20,10 +21,13 @@ from firstspike.cli import (
     dense,
     doctor,
     evaluate,
+    filters,
     hybrid,
     info,
     inspect,
+    meters,
     record,
+    reload,
     replay,
     run,
     schemas,
@@ -40,15 +44,16 @@ from firstspike.errors import FirstspikeError
 log = logging.getLogger(__name__)
 
 COMMANDS = (
-    run, replay, evaluate, watch, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench, verify, check,
-    doctor, workers, simulate, send, record, schemas,
+    run, reload, replay, evaluate, watch, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench, verify,
+    check, doctor, filters, meters, workers, simulate, send, record, schemas,
 )  # fmt: skip
 
 EPILOG = """\
 exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,
 70 a fault of firstspike, 74 output failed, 78 wrong configuration or bundle, 130 interrupted
 documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md,
-docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/workers.md (accelerators), docs/network.md"""
+docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/filters.md, docs/workers.md (accelerators), docs/network.md,
+docs/meters.md and docs/energy.md, docs/service.md (systemd)"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     args = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="firstspike: %(levelname)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, handlers=[journal.handler()])
     try:
         code: int = args.run(args)
     except FirstspikeError as error:
@@ -91,8 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(text: str) -> None:
+    # In the journal it is an error, as what is logged is.
+    begin = journal.prefix(logging.ERROR) if journal.is_ours(os.environ) else "firstspike: "
     for line in text.splitlines():
-        say(f"firstspike: {line}")
+        say(f"{begin}{line}")
 
 
 def _stopped_early(number: int, _: object) -> NoReturn:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from firstspike.config import Loaded, ScheduleSection, load
 from firstspike.config_layers import Layers, read_layers
-from firstspike.messages import Counters, Decision, Provisional
+from firstspike.messages import Counters, Decision, Energy, Provisional
 
 DEFAULT_MODEL = "nmnist"
 BAR = 20
@@ -54,14 +54,24 @@ def layers_for_files(args: argparse.Namespace) -> Layers:
 
 
 def apply_settings(layers: Layers, settings: list[str], plan: str | None = None) -> Loaded:
+    """Put `--set` on top, and `--plan`, and validate; the log is as the configuration wants it from now on."""
+    loaded = settle(layers, settings, plan)
+    set_log_level(loaded)
+    return loaded
+
+
+def set_log_level(loaded: Loaded) -> None:
+    """Log as the configuration says."""
+    logging.getLogger().setLevel(loaded.config.log.level.upper())
+
+
+def settle(layers: Layers, settings: list[str], plan: str | None = None) -> Loaded:
     """Put `--set` on top, and `--plan`, and validate."""
     for key, (value, origin) in read_layers(None, settings, {}).values().items():
         if origin == "--set":
             layers.put(key, value, origin)
     put_plan(layers, plan)
-    loaded = load(layers)
-    logging.getLogger().setLevel(loaded.config.log.level.upper())
-    return loaded
+    return load(layers)
 
 
 class Stopping(threading.Event):
@@ -99,9 +109,43 @@ def describe(decision: Decision) -> str:
     if stamps.clock == "monotonic":
         line += f" {(stamps.published_ns - stamps.closed_ns) / 1e6:7.2f} ms"
     line += f"  {decision.backend or 'nobody'}"
+    if decision.energy is not None and decision.energy.dynamic_j is not None:
+        line += f" {joules(decision.energy.dynamic_j, decision.energy.u95_j)} {decision.energy.method}"
     if decision.status != "ok":
         line += f"  {decision.status}: {'; '.join(decision.reasons)}"
     return line
+
+
+PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A value to three digits with its unit, or a dash."""
+    if value is None:
+        return "–"
+    scale, prefix = next(((one, name) for one, name in PREFIXES if abs(value) >= one), (1.0, ""))
+    return f"{value / scale:.3g} {prefix}{unit}"
+
+
+def joules(value: float, u95: float | None) -> str:
+    """An energy with its uncertainty, in one unit."""
+    if u95 is None:
+        return quantity(value, "J")
+    scale, prefix = next(((one, name) for one, name in PREFIXES if max(abs(value), u95) >= one), (1.0, ""))
+    return f"{value / scale:.3g} ± {u95 / scale:.2g} {prefix}J"
+
+
+def describe_energy(energy: Energy, *, why: bool = True) -> str:
+    """An energy window as a line for a person; `why`: with what is missing in it."""
+    line = f"energy of {energy.name}: {energy.method}"
+    line += f", {energy.meter} ({energy.scope})" if energy.meter and energy.total_j is not None else ""
+    if energy.total_j is not None:
+        line += f", {energy.window_s:g} s, {quantity(energy.total_j / energy.window_s, 'W')}"
+        line += f", idle {quantity(energy.baseline_w, 'W')}" if energy.baseline_w is not None else ""
+    each = energy.classification
+    if each is not None and each.dynamic_j is not None:
+        line += f", {joules(each.dynamic_j, each.u95_j)} a classification ({energy.inferences})"
+    return f"{line}: {energy.reason}" if energy.reason and why else line
 
 
 def describe_provisional(provisional: Provisional) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from firstspike import daemon
 from firstspike.bundle import open_bundle
 from firstspike.cli.common import (
     add_config_arguments,
@@ -21,6 +21,7 @@ from firstspike.cli.output import Progress, emit, emit_json
 from firstspike.errors import NoInputError, UnavailableError
 from firstspike.evaluation import ABSTAINED, Evaluation, labelled
 from firstspike.messages import Decision
+from firstspike.rooms import rooms
 from firstspike.sources.recording import printable_name
 
 
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         evaluation.add(decision)
         progress.show(f"{len(evaluation.tallies)} of {len(truths)} recordings")
 
-    with daemon.rooms(loaded, take, stopping.is_set) as made:
+    with rooms(loaded, take, stopping.is_set) as made, made.account or nullcontext():
         made.await_plans()
         if not made.runner.first_is_ready():
             raise UnavailableError(f"{made.runner.out()[0]}: nothing was evaluated: mend that, or name another --plan")
@@ -87,6 +88,13 @@ def run(args: argparse.Namespace) -> int:
         raise UnavailableError(f"stopped after {len(evaluation.tallies)} of {len(truths)} recordings: no figures")
     report = evaluation.report({name: str(error) for name, error in made.pipeline.failures})
     report["truncated"] = made.pipeline.truncated
+    counts = made.pipeline.totals.counts
+    report["events"] = counts["events"]
+    report["filtered"] = {
+        name.removeprefix("filtered_"): count
+        for name, count in counts.items()
+        if name.startswith("filtered_") and count
+    }
     emit_json(report) if args.json else _print(report, labels)
     return os.EX_DATAERR if report["failed"] else 0
 
@@ -123,6 +131,9 @@ def _print(report: dict[str, Any], labels: list[str]) -> None:
         emit(f"recordings {report['accuracy']:7.2%} of {report['n']} right, {report['abstained']} abstained")
     if report["window_accuracy"] is not None:
         emit(f"windows    {report['window_accuracy']:7.2%} of {report['windows']} right (those with enough events)")
+    for name, count in report["filtered"].items():
+        share = count / report["events"]
+        emit(f"filtered   {share:7.2%} of {report['events']} events: {name.replace('_', ' ')}")
     if report["first_spike"]:
         _print_first_spike(report["first_spike"])
     for name, count in report["answered_by"].items():

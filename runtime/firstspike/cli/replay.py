@@ -19,6 +19,7 @@ from firstspike.cli.common import (
 )
 from firstspike.cli.output import emit, emit_json, say
 from firstspike.messages import Decision, Provisional, to_plain
+from firstspike.rooms import rooms
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -95,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
             emit(describe(message) if isinstance(message, Decision) else describe_provisional(message))
 
     if args.publish is not None:
-        pipeline = daemon.run(loaded, stopping, show)
+        pipeline = daemon.run(loaded, stopping, show)[None]
     else:
-        with daemon.rooms(loaded, show, stopping.is_set, early=show) as made:
+        with rooms(loaded, show, stopping.is_set, early=show) as made:
             made.run()
         pipeline = made.pipeline
     if not args.json:

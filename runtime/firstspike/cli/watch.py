@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 
 from firstspike import endpoints
-from firstspike.cli.common import HEADER, describe, describe_provisional, describe_totals, stop_on_signal
+from firstspike.cli.common import (
+    HEADER,
+    describe,
+    describe_energy,
+    describe_provisional,
+    describe_totals,
+    stop_on_signal,
+)
 from firstspike.cli.output import emit, emit_json, say
 from firstspike.client import Message, Subscriber
 from firstspike.errors import UnavailableError
-from firstspike.messages import Decision, Health, Provisional, to_plain
+from firstspike.messages import Decision, Energy, Health, Provisional, to_plain
 from firstspike.topics import TOPICS
 
 POLL_S = 0.2
@@ -25,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("endpoint", nargs="?", default=endpoints.AUTO, metavar="ENDPOINT", help="default: auto")
     command.add_argument(
-        "--json", action="store_true", help="one JSON object a message, health and provisional ones included"
+        "--json", action="store_true", help="one JSON object a message, health, energy and provisional ones included"
     )
     command.add_argument("--until-stop", action="store_true", help="end when the daemon says that it stops")
     command.add_argument("--timeout", type=float, metavar="S", help="end with 69 if nothing comes for this long")
@@ -75,8 +82,19 @@ def _show(message: Message, told: dict[str, str], *, as_json: bool) -> None:
         emit(describe(message))
     elif isinstance(message, Provisional):
         emit(describe_provisional(message))
+    elif isinstance(message, Energy):
+        _show_energy(message, told)
     else:
         _show_changes(message, told)
+
+
+def _show_energy(energy: Energy, told: dict[str, str]) -> None:
+    """A plan's energy is shown each time that it is metered, and why it is not when that is news."""
+    subject = f"energy of {energy.name}"
+    why = energy.reason or ""
+    if (energy.subject == "backend" and energy.total_j is not None and energy.inferences) or told.get(subject) != why:
+        say(describe_energy(energy, why=told.get(subject) != why))
+    told[subject] = why
 
 
 def _show_changes(health: Health, told: dict[str, str]) -> None:

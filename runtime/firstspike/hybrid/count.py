@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from firstspike.bundle import Bundle
 from firstspike.cuba.emulator import Emulator
 from firstspike.cuba.network import Conv, Dense, Flatten, Network, Pool, Shape
+from firstspike.energy.constants import LOIHI_SYNAPTIC_PJ, LOIHI_UPDATE_PJ, MAC_FLOAT32_PJ
 from firstspike.errors import BundleError
 from firstspike.hybrid.accumulate import accumulated_shape, interval_of
 from firstspike.hybrid.back import bytes_of
 from firstspike.hybrid.front import network_of
 from firstspike.hybrid.onnx_run import Chain, Measured
 from firstspike.ttfs.count import Ints, spread
-from firstspike.ttfs.energy import LOIHI_SYNAPTIC_PJ, LOIHI_UPDATE_PJ, MAC_FLOAT32_PJ
 
 EVENT_BYTES = 4
 """Of a spike in a list of them: its neuron and step."""
@@ -139,7 +139,7 @@ def count(bundle: Bundle, shown: Iterable[NDArray[np.uint8]]) -> PartsCount:
         BundleError: a file is damaged, or the parts do not fit.
     """
     network, steps = network_of(bundle), bundle.manifest.input.steps
-    emulator, reaches = Emulator(network), _reaches(network, dense=False)
+    emulator, reaches = Emulator(network), reaches_of(network, dense=False)
     sums = {number: np.zeros(3, np.int64) for number in reaches}
     windows = wraps = 0
     for frames in shown:
@@ -168,7 +168,7 @@ def count(bundle: Bundle, shown: Iterable[NDArray[np.uint8]]) -> PartsCount:
 
 
 def _layers(network: Network, steps: int, sums: dict[int, Ints], windows: int) -> list[FrontLayer]:
-    found, reaches = [], _reaches(network, dense=True)
+    found, reaches = [], reaches_of(network, dense=True)
     for number, reach in reaches.items():
         layer, shape = network.layers[number], network.shapes()[number]
         if isinstance(layer, Flatten):
@@ -190,7 +190,23 @@ def _layers(network: Network, steps: int, sums: dict[int, Ints], windows: int) -
     return found
 
 
-def _reaches(network: Network, *, dense: bool) -> dict[int, Ints]:
+def synaptic(reaches: dict[int, Ints], frames: NDArray[np.uint8], spikes: Iterable[NDArray[np.uint8]]) -> int:
+    """Operations of one window, all layers.
+
+    Args:
+        reaches: as `reaches_of` gives them, weights of 0 not counted.
+        frames: the input, (steps, channels, height, width).
+        spikes: every layer's, the same way (`cuba.definition.Result`).
+    """
+    total, entering = 0, frames
+    for number, leaving in enumerate(spikes):
+        if number in reaches:
+            total += int((entering.sum(0, dtype=np.int64).reshape(reaches[number].shape) * reaches[number]).sum())
+        entering = leaving
+    return total
+
+
+def reaches_of(network: Network, *, dense: bool) -> dict[int, Ints]:
     """Connections of each input, for the layers of neurons; shapes as the layers' inputs."""
     found, before = {}, network.input_shape
     for number, (layer, after) in enumerate(zip(network.layers, network.shapes(), strict=True)):

@@ -7,39 +7,39 @@ from typing import Any
 
 from firstspike import plugins
 from firstspike.backends import Backend
+from firstspike.backends._shared import Shared
 from firstspike.bundle import Bundle
 from firstspike.config_plugins import BackendChoice
 from firstspike.errors import BundleError
 from firstspike.hybrid.accumulate import accumulated_shape, interval_of
 from firstspike.hybrid.alone import FrontBackend
 from firstspike.hybrid.chain import ChainBackend
+from firstspike.shelf import Shelf, key_of
+from firstspike.worker.backend import WorkerModule
 
 PARTS = ("front", "back")
 
 
 class Parts:
-    """The parts of a daemon's plans, each made once: plans that name one back end for the same part share it."""
+    """The parts of a stream's plans, each made once: plans that name one back end for the same part share it."""
 
-    def __init__(self) -> None:
-        self._made: dict[tuple[str, str], Any] = {}
+    def __init__(self, shelf: Shelf | None = None, stream: str | None = None) -> None:
+        self._shelf = Shelf() if shelf is None else shelf
+        self._stream = stream or ""
 
-    def get(self, part: str, choice: BackendChoice, *given: Any) -> Any:
+    def get(self, part: str, choice: BackendChoice, bundle: Bundle, *given: Any) -> Any:
         """The front or the back of the bundle that all plans run.
 
         Raises:
             BundleError: the back end that was chosen cannot run it.
             UnavailableError: what it needs is not there.
         """
-        key = part, choice.name
-        if key not in self._made:
-            self._made[key] = _maker(choice, part)(choice.options, *given)
-        return self._made[key]
+        key = key_of(part, self._stream, bundle.digest, choice.name, choice.kind, choice.options)
+        return self._shelf.get(key, lambda: _maker(choice, part)(choice.options, bundle, *given), _close)
 
     def close(self) -> None:
         """End them."""
-        for part in self._made.values():
-            part.close()
-        self._made.clear()
+        self._shelf.close()
 
 
 def make(choice: BackendChoice, bundle: Bundle, shared: Parts | None = None) -> Backend:
@@ -70,6 +70,26 @@ def make(choice: BackendChoice, bundle: Bundle, shared: Parts | None = None) -> 
     except BaseException:
         close()
         raise
+
+
+def kept(choice: BackendChoice, bundle: Bundle, shelf: Shelf, stream: str | None = None) -> Backend:
+    """As `make`; what is on the shelf already is taken from there, and what is made is put there.
+
+    Several streams that have a name share workers which run the whole model, in turns; all else is each one's own.
+    """
+    if bundle.manifest.parts is not None:
+        return make(choice, bundle, Parts(shelf, stream))
+    if stream is not None and isinstance(_module(choice), WorkerModule):
+        key = key_of("shared", bundle.digest, choice.name, choice.kind, choice.options)
+        shared: Shared = shelf.get(key, lambda: Shared(make(choice, bundle)), _close)
+        return shared.access()
+    key = key_of("plan", stream or "", bundle.digest, choice.name, choice.kind, choice.options)
+    backend: Backend = shelf.get(key, lambda: make(choice, bundle), _close)
+    return backend
+
+
+def _close(thing: Any) -> None:
+    thing.close()
 
 
 def _nothing() -> None:

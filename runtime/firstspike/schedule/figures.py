@@ -36,6 +36,8 @@ class Figures:
     """Median of the last `RECENT`: what the scheduler reckons with."""
     energy_j: float | None
     """Mean of one inference, of those answers among the last `KEPT` that came with an energy; None: none did."""
+    energy_u95_j: float
+    """How near to the truth it is, 95 %: the mean of what the answers came with."""
     measured: bool | None
     """Whether a meter gave `energy_j`, or else a model; None: there is none."""
 
@@ -55,7 +57,8 @@ class Record:
         """Number of the choice after which it was last heard of."""
         self._kept = Quantiles(KEPT)
         self._recent = Quantiles(RECENT)
-        self._energies: deque[float] = deque(maxlen=KEPT)
+        self._energies: deque[tuple[float, float]] = deque(maxlen=KEPT)
+        self.energy_u95_j = 0.0
         self.measured: bool | None = None
         self.answers = 0
         self.expected_ns: int | None = None
@@ -82,7 +85,7 @@ class Record:
             self.breaker.succeed()
             self._observe(outcome.latency_ns)
             if outcome.energy_j is not None:
-                self._consume(outcome.energy_j, measured=outcome.measured)
+                self._consume(outcome.energy_j, outcome.energy_u95_j, measured=outcome.measured)
             return
         self.failures += 1
         self.breaker.fail(now_ns)
@@ -94,7 +97,8 @@ class Record:
         return Figures(
             plan=plan, state=self.breaker.state(now_ns), windows=self.windows, failures=self.failures,
             failures_in_a_row=self.breaker.in_a_row, p50_ns=self._kept.at(0.5), p99_ns=self.p99_ns,
-            expected_ns=self.expected_ns, energy_j=self.energy_j, measured=self.measured,
+            expected_ns=self.expected_ns, energy_j=self.energy_j, energy_u95_j=self.energy_u95_j,
+            measured=self.measured,
         )  # fmt: skip
 
     def _observe(self, latency_ns: int) -> None:
@@ -105,9 +109,12 @@ class Record:
         self.low_ns = self._recent.at(LOW)
         self.high_ns = self._recent.at(HIGH)
 
-    def _consume(self, energy_j: float, *, measured: bool) -> None:
+    def _consume(self, energy_j: float, u95_j: float, *, measured: bool) -> None:
         if measured is not self.measured:
             self._energies.clear()  # a mean of both would be neither
             self.measured = measured
-        self._energies.append(energy_j)
-        self.energy_j = sum(self._energies) / len(self._energies)
+        self._energies.append((energy_j, u95_j))
+        # Answers of one energy window share its figure, so their uncertainties do not average out.
+        count = len(self._energies)
+        self.energy_j = sum(energy for energy, _ in self._energies) / count
+        self.energy_u95_j = sum(u95 for _, u95 in self._energies) / count

@@ -56,9 +56,13 @@ class Outcome:
     """Whether a meter gave `energy_j`; otherwise a model did."""
     timed_out: bool = False
     """There is no answer because its budget was over: it may have been on its way."""
+    energy_u95_j: float = 0.0
+    """How near to the truth `energy_j` is, 95 %; 0: not known, as of a model."""
 
     def __post_init__(self) -> None:
         if self.latency_ns < 0:
             raise ValueError(f"an attempt that took {self.latency_ns} ns: take both times from the same clock")
         if self.energy_j is not None and not math.isfinite(self.energy_j):
             raise ValueError(f"an energy of {self.energy_j} J: give None where it is not known")
+        if not (math.isfinite(self.energy_u95_j) and self.energy_u95_j >= 0):
+            raise ValueError(f"an energy known to {self.energy_u95_j} J: give 0 where that is not known")

@@ -29,7 +29,7 @@ class Rating:
     cost: float
     least: float
     most: float
-    """Between these two lies, likely, what `cost` estimates: latencies are noisy."""
+    """Between these two lies, likely, what `cost` estimates: latencies and meters are noisy."""
 
 
 def rate(policy: Policy, plans: Sequence[str], records: dict[str, Record]) -> list[Rating]:
@@ -52,8 +52,10 @@ def _rate(policy: Policy, plan: str, record: Record) -> Rating:
         return Rating(plan, UNKNOWN, 0.0, 0.0, 0.0)
     group = MEASURED if record.measured else MODELLED
     if policy == "energy":
-        return Rating(plan, group, energy, energy, energy)
-    least, most = sorted((energy * low, energy * high))  # an energy may be below 0
+        return Rating(plan, group, energy, energy - record.energy_u95_j, energy + record.energy_u95_j)
+    energies = (energy - record.energy_u95_j, energy + record.energy_u95_j)
+    products = [one * latency for one in energies for latency in (low, high)]  # an energy may be below 0
+    least, most = min(products), max(products)
     return Rating(plan, group, energy * expected / 1e9, least / 1e9, most / 1e9)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from firstspike.types import Events, RecordingInfo, RecordingStats
 
@@ -121,6 +121,18 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of processes and devices."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A source of which can be known whether it will work, before it is to follow another in a running daemon."""
+
+    def prepare(self, before: Source) -> None:
+        """Get ready as far as that is possible while the other one runs.
+
+        Raises:
+            FirstspikeError: it will not work.
+        """
 
 
 class SourceModule(Protocol):

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from firstspike.errors import ConfigError
-from firstspike.sources import Arrival, LiveStream, Segment, Stream, Waiting
+from firstspike.sources import Arrival, LiveStream, Segment, Source, Stream, Waiting
 from firstspike.sources._packets import (
     END,
     EVENT_BYTES,
@@ -242,6 +242,11 @@ class NetworkSource:
                 self._port = ZmqPort(options.address)
             log.info("listening at %s", self._port.about)
         return self._port
+
+    def prepare(self, before: Source) -> None:
+        """See `sources.Preparing`: opens the port, unless the other one has it, to be taken over then."""
+        if not (isinstance(before, NetworkSource) and before.options.address == self.options.address):
+            _ = self.port
 
     @property
     def foreign(self) -> Foreign:

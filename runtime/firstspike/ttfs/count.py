@@ -234,6 +234,11 @@ class Counter:
         self._first += int(result.first_spike.min())
         self.inferences += 1
 
+    @property
+    def effective(self) -> int:
+        """Synaptic operations so far, all layers and inferences."""
+        return sum(sums.effective for sums in self._sums.values())
+
     def count(self) -> Count:
         """The count so far; without activity if nothing was shown."""
         found, n = static(self.network), self.inferences

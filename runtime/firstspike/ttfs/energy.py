@@ -7,32 +7,22 @@
 
 Quartz weighs an addition of b₁ and b₂ bits by max(b₁, b₂) + |b₁ − b₂|/2 and a multiply-accumulate by b₁·b₂,
 following Rueckauer and Liu 2021. The numbers are relative. A rate-coded network's input is a current of 8 bits: its
-first layer's operations are MACs, done once.
+first layer's operations are MACs, done once. The constants stand in `energy.constants`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from firstspike.energy.constants import (
+    LOIHI_SYNAPTIC_PJ,
+    LOIHI_UPDATE_PJ,
+    POTENTIAL_BITS,
+    WEIGHT_BITS,
+    addition,
+    mac,
+)
 from firstspike.ttfs.count import Count
-
-WEIGHT_BITS = 8
-POTENTIAL_BITS = 24
-"""Loihi's membrane, and what `limits` holds every potential to."""
-LOIHI_SYNAPTIC_PJ = 23.6
-LOIHI_UPDATE_PJ = 81.0
-MAC_FLOAT32_PJ = 4.6
-"""A multiply-accumulate of 32 bits, 45 nm, memory not counted: Horowitz 2014. Of a hybrid's back."""
-
-
-def addition(first: int, second: int) -> float:
-    """Cost of adding numbers of so many bits: Quartz §3.4."""
-    return max(first, second) + abs(first - second) / 2
-
-
-def mac(first: int, second: int) -> float:
-    """Cost of multiplying numbers of so many bits and adding the product up: Quartz §3.4."""
-    return first * second
 
 
 @dataclass(frozen=True, slots=True)
