@@ -91,6 +91,7 @@ class Answerer:
         sink: takes each decision; may raise OutputError, which ends the run.
         early: takes each provisional decision, before the decision of the same window; None: none are made. It may
             raise OutputError, which ends the run.
+        stream: the stream's name, where the daemon has several.
         totals: of the run so far; default: none.
         part: is told that it gets on.
     """
@@ -98,10 +99,11 @@ class Answerer:
     def __init__(
         self, *, manifest: Manifest, decide: DecideSpec, runner: Runner, schedule: Schedule,
         clock: Clock, epoch: str, sink: Callable[[Decision], None],
-        early: Callable[[Provisional], None] | None = None, totals: Totals | None = None,
-        part: Part | None = None,
+        early: Callable[[Provisional], None] | None = None, stream: str | None = None,
+        totals: Totals | None = None, part: Part | None = None,
     ) -> None:  # fmt: skip
         self._manifest = manifest
+        self._stream = stream
         self._model = f"{manifest.name}@{manifest.version}"
         self._runner = runner
         self._schedule = schedule
@@ -162,7 +164,8 @@ class Answerer:
         if first is None or first.label is None:
             return
         self._provisional = Provisional(
-            epoch=self._epoch, seq=self._provisional_seq, decision_seq=self._seq, label=first.label,
+            epoch=self._epoch, seq=self._provisional_seq, stream=self._stream, decision_seq=self._seq,
+            label=first.label,
             backend=inference.backend, in_steps=in_steps, model=self._model, source=due.segment,
             t_us=due.window.t_end_us, window_index=due.window.index, events=spikes.n_events, first_spike=first,
             stamps=ProvisionalStamps(
@@ -209,7 +212,7 @@ class Answerer:
             answered, self._manifest.labels, speaks=answer.label is not None, window_label=answer.label
         ) if answered else None  # fmt: skip
         return Decision(
-            epoch=self._epoch, seq=self._seq, label=total.label, confidence=total.confidence,
+            epoch=self._epoch, seq=self._seq, stream=self._stream, label=total.label, confidence=total.confidence,
             status=status, reasons=reasons, backend=answered.backend if answered else None,
             plan=ran.plan if ran else None, parts=self._parts(answered), energy=ran.energy if ran else None,
             model=self._model, source=due.segment, t_us=window.t_end_us,

@@ -106,7 +106,7 @@ class Subscriber:
             if not self._socket.poll(left):
                 return None
             frames = self._socket.recv_multipart()
-            topic = next((topic for topic in TOPICS if topic.prefix == frames[0]), None)
+            topic = next((topic for topic in TOPICS if frames[0].startswith(topic.prefix)), None)
             if topic is None or len(frames) != 2:
                 self.malformed += 1
                 continue
@@ -117,7 +117,10 @@ class Subscriber:
                 log.warning("%s: %s", self.endpoint, error)
                 continue
             assert isinstance(message, Message)  # noqa: S101 (what the topic table holds)
-            self._count(topic.name, message)
+            if topic.frame(message.stream) != frames[0]:
+                self.malformed += 1
+                continue
+            self._count(topic, message)
             return message
 
     def __iter__(self) -> Iterator[Message]:
@@ -126,15 +129,16 @@ class Subscriber:
             if (message := self.receive()) is not None:
                 yield message
 
-    def _count(self, topic: str, message: Message) -> None:
+    def _count(self, topic: Topic, message: Message) -> None:
+        key = topic.key(message.stream)
         # Deterministic replays of one bundle share their epoch: there, a count that goes back tells of the restart.
-        if message.epoch != self.epoch or message.seq < self._expected.get(topic, 0):
+        if message.epoch != self.epoch or message.seq < self._expected.get(key, 0):
             self.restarts += self.epoch is not None
             self.epoch = message.epoch
             self._expected = {}
-        expected = self._expected.get(topic, message.seq)
-        self.lost[topic] += max(0, message.seq - expected)
-        self._expected[topic] = message.seq + 1
+        expected = self._expected.get(key, message.seq)
+        self.lost[topic.name] += max(0, message.seq - expected)
+        self._expected[key] = message.seq + 1
 
     def snapshot(self, timeout_s: float = 1.0) -> Snapshot:
         """Ask the daemon for its state: the last decision and health, and the next `seq` of each topic.

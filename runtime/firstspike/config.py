@@ -7,20 +7,26 @@ remembers where it came from, and an unknown key is an error that names it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from firstspike.bundle import DecideSpec, WindowSpec, find
-from firstspike.config_layers import Layers, Origin
+from firstspike.config_layers import STREAM, Layers, Origin
 from firstspike.config_plugins import BackendChoice, PluginSection, backend_choices, explain, source_options
 from firstspike.errors import ConfigError, FirstspikeError
 from firstspike.filters.section import FilterSection
+from firstspike.lookback import On, Rules
+from firstspike.recording_writer import Format
 from firstspike.schedule import Policy, Settings
+
+OF_A_STREAM = ("model", "source", "filter", "window", "decide", "schedule", "record")
+"""Sections that `[stream.NAME]` may set; the others are the whole daemon's."""
 
 
 class Section(BaseModel):
@@ -166,6 +172,35 @@ class MetricsSection(Section):
     allow_remote: Annotated[bool, Field(description="let other machines read: whoever reaches the address can")] = False
 
 
+class RecordSection(Section):
+    """`[record]`: clips around decisions."""
+
+    on: Annotated[
+        On,
+        Field(
+            description="label: a label that is new; unsure: confidence below `below`; fault: a status other than ok"
+        ),
+    ] = "off"
+    folder: Annotated[str, Field(description="of the clips; relative to the configuration file")] = "clips"
+    labels: Annotated[list[str], Field(max_length=1000, description="of on = 'label'; empty: all")] = []
+    below: Annotated[float, Field(ge=0, le=1)] = 0.6
+    lookback_s: Annotated[float, Field(ge=0, le=3600, description="before the decision's window")] = 5.0
+    after_s: Annotated[float, Field(ge=0, le=3600, description="after it")] = 1.0
+    max_s: Annotated[float, Field(gt=0, le=86_400, description="of a clip; decisions within it share it")] = 60.0
+    memory_mib: Annotated[float, Field(ge=1, le=65_536, description="of events that are kept; as much may wait")] = 64.0
+    free_mib: Annotated[float, Field(ge=0, description="below so much free space no clip is written")] = 512.0
+    format: Format = "aedat4"
+
+    def rules(self, base: Path) -> Rules:
+        """As the ring takes them; the folder counts from `base`."""
+        return Rules(
+            on=self.on, folder=base / self.folder, labels=tuple(self.labels), below=self.below,
+            lookback_us=round(self.lookback_s * 1e6), after_us=round(self.after_s * 1e6),
+            max_us=round(self.max_s * 1e6), memory_bytes=round(self.memory_mib * (1 << 20)),
+            free_bytes=round(self.free_mib * (1 << 20)), format=self.format,
+        )  # fmt: skip
+
+
 class ClockSection(Section):
     """`[clock]`."""
 
@@ -191,8 +226,13 @@ class Config(Section):
     energy: EnergySection = EnergySection()
     publish: PublishSection = PublishSection()
     metrics: MetricsSection = MetricsSection()
+    record: RecordSection = RecordSection()
     clock: ClockSection = ClockSection()
     log: LogSection = LogSection()
+    stream: Annotated[
+        dict[str, dict[str, Any]],
+        Field(description="several streams: by name, sections that differ from those above (docs/streams.md)"),
+    ] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +246,9 @@ class Loaded:
     base: Path
     """Relative paths count from here: the configuration file's folder."""
     values: dict[tuple[str, ...], tuple[Any, Origin]]
+    streams: tuple[tuple[str, Loaded], ...] = ()
+    """Of `[stream.NAME]`, each as if it were the only one; then the rest here is the first one's. Empty: there is but
+    one stream, without a name."""
 
     @property
     def model_path(self) -> Path:
@@ -234,6 +277,57 @@ def load(layers: Layers) -> Loaded:
     Raises:
         ConfigError: one line for each fault: key, value, origin, and what is wrong.
     """
+    if not (names := layers.streams()):
+        return _load_one(layers)
+    faults: list[str] = []
+    found: list[tuple[str, Loaded]] = []
+    for name in names:
+        faults += _misplaced(name, layers)
+        try:
+            found.append((name, _load_one(layers.for_stream(name))))
+        except ConfigError as error:
+            faults += str(error).splitlines()
+    faults += _shared_pixels(found)
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))  # what is wrong for all is told once
+    return replace(found[0][1], streams=tuple(found), values=layers.values())
+
+
+def _misplaced(name: str, layers: Layers) -> list[str]:
+    """What is wrong about a stream's section itself."""
+    faults = []
+    if not re.fullmatch(r"[a-z0-9_-]{1,32}", name):
+        faults.append(
+            f"stream.{name} ({layers.origin((STREAM, name))}): a stream's name has 1 to 32 of a-z, 0-9, _ and -"
+        )
+    for key, (value, _) in layers.values().items():
+        if key[:2] != (STREAM, name) or (len(key) == 2 and value == {}):
+            continue
+        if len(key) < 4 or key[2] not in OF_A_STREAM:
+            where = ".".join(key)
+            faults.append(
+                f"{where} ({layers.origin(key)}): a stream has sections of its own, and only these: "
+                f"{', '.join(f'[stream.{name}.{section}]' for section in OF_A_STREAM)}"
+            )
+    return faults
+
+
+def _shared_pixels(streams: list[tuple[str, Loaded]]) -> list[str]:
+    """Streams that name one file of hot pixels, which are one sensor's."""
+    faults: list[str] = []
+    seen: dict[str, str] = {}
+    for name, own in streams:
+        file = own.config.filter.hot_pixels
+        if file and (other := seen.setdefault(file, name)) != name:
+            origin = own.origin("filter", "hot_pixels")
+            faults.append(
+                f"filter.hot_pixels = {file!r} ({origin}): streams {other} and {name} share it, and hot pixels are one "
+                f"sensor's: set stream.{name}.filter.hot_pixels"
+            )
+    return faults
+
+
+def _load_one(layers: Layers) -> Loaded:
     faults: list[str] = []
     try:
         config = Config.model_validate(layers.tree())

@@ -17,6 +17,7 @@ ENVIRONMENT_FILE = "FIRSTSPIKE_CONFIG"
 SYSTEM_FILE = Path("/etc/firstspike/config.toml")
 MAX_FILE_BYTES = 1 << 20
 
+STREAM = "stream"
 Origin = str
 """`config.toml:12`, `environment FIRSTSPIKE__…`, `--set` or `default`."""
 Key = tuple[str, ...]
@@ -45,6 +46,26 @@ class Layers:
                 place = place.setdefault(part, {})
             place[key[-1]] = value
         return root
+
+    def streams(self) -> list[str]:
+        """The names of `[stream.NAME]`, in order."""
+        return list(dict.fromkeys(key[1] for key in self._values if key[0] == STREAM and len(key) > 1))
+
+    def drop_streams(self) -> None:
+        """Forget `[stream.NAME]`: this command has one stream of its own."""
+        for key in [key for key in self._values if key[0] == STREAM]:
+            del self._values[key]
+
+    def for_stream(self, name: str) -> Layers:
+        """The layers as one stream sees them: its own section over the others."""
+        own = Layers(self.base, self.main_file)
+        for key, (value, origin) in self._values.items():
+            if key[0] != STREAM:
+                own.put(key, value, origin)
+        for key, (value, origin) in self._values.items():
+            if key[:2] == (STREAM, name) and len(key) > 2:
+                own.put(key[2:], value, origin)
+        return own
 
     def values(self) -> dict[Key, tuple[Any, Origin]]:
         """All values that were set."""

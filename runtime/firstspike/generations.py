@@ -1,30 +1,29 @@
 """Configurations that follow each other in one daemon: all or nothing, and the old one runs until the new one can.
 
-A new configuration is loaded and checked, its bundle opened and its back ends made beside the running ones; what is the
-same (a worker, a camera) is lent. Only when a plan of it can answer does it take over:
+A new configuration is loaded and checked, its bundles opened and its back ends made beside the running ones; what is
+the same (a worker, a camera) is lent. Only when in every stream a plan of it can answer, all streams are held between
+two windows, and it takes over in all of them:
 
-* If source and windows stay as they are, between two windows: no event is lost, and evidence goes on with the model.
-* Else the pipeline ends between two windows and the next one begins with the new source.
+* If a stream's source and windows stay as they are, its pipeline goes on: no event is lost, and evidence goes on with
+  the model.
+* Else its pipeline has ended there, and the next one begins with the new source.
 
 What cannot be changed in a running daemon is refused by name. So is everything that is wrong: then nothing has changed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from firstspike.config import Loaded
 from firstspike.errors import ConfigError, FirstspikeError, UnavailableError
-
-if TYPE_CHECKING:
-    from firstspike.daemon import Rooms
+from firstspike.roads import Road
+from firstspike.rooms import House, Lane, Rooms
+from firstspike.sources import Preparing
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +33,16 @@ FIXED = (
     ("clock", "kind"),
 )
 """Keys that a running daemon keeps: its sockets and its clock. (Whom the keys' folder lets in may change.)"""
-LIVE = {"model", "backend", "window", "decide", "schedule", "publish", "energy", "log"}
-"""Sections that a pipeline need not be made anew for; windows are among its settings."""
 MAX_ERROR = 2000
 
 
 class Make(Protocol):
-    """Makes the rooms of a configuration: `daemon.rooms`."""
+    """Makes the rooms of a configuration: `rooms.house`."""
 
     def __call__(
-        self, loaded: Loaded, stopping: Callable[[], bool], before: Rooms | None
-    ) -> AbstractContextManager[Rooms]:
-        """See `daemon.rooms`."""
+        self, loaded: Loaded, lane: Callable[[str | None], Lane], before: House | None
+    ) -> AbstractContextManager[House]:
+        """See `rooms.house`."""
 
 
 class Generations:
@@ -55,23 +52,26 @@ class Generations:
         make: makes rooms.
         stopping: True ends the run.
         taken: told of rooms that took over, after the first.
+        ready: told of each road whose plans are ready.
     """
 
     def __init__(
-        self, make: Make, stopping: Callable[[], bool], taken: Callable[[Rooms], None] = lambda _: None
-    ) -> None:
+        self, make: Make, stopping: Callable[[], bool], taken: Callable[[House], None] = lambda _: None,
+        ready: Callable[[Road], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self._make = make
         self._stopping = stopping
         self._taken = taken
+        self._ready = ready
         self._loaded: Loaded | None = None
-        self._rooms: Rooms | None = None
+        self._house: House | None = None
         self._stack = ExitStack()
         self._meter = ExitStack()
         self._metering = False
-        self._next: Rooms | None = None
-        """The one that follows when the pipeline has ended."""
-        self._running = False
         self._turn = threading.Condition()
+        self._changing = False
+        self.roads: dict[str | None, Road] = {}
+        """By the stream's name."""
         self.number = 1
         """Of the running configuration; the first is 1."""
         self.asked = 0
@@ -81,9 +81,14 @@ class Generations:
 
     @property
     def rooms(self) -> Rooms:
-        """The running ones."""
-        assert self._rooms is not None  # noqa: S101 (`start` came first)
-        return self._rooms
+        """The running ones, of the only stream or of the first."""
+        return next(iter(self.roads.values())).rooms
+
+    @property
+    def house(self) -> House:
+        """What was made last."""
+        assert self._house is not None  # noqa: S101 (`start` came first)
+        return self._house
 
     def health(self) -> dict[str, Any]:
         """Fields of `messages.Health`."""
@@ -95,35 +100,40 @@ class Generations:
         assert self._loaded is not None  # noqa: S101 (`start` came first)
         return self._loaded
 
-    def start(self, loaded: Loaded) -> Rooms:
+    def start(self, loaded: Loaded) -> House:
         """Make the first."""
-        self._rooms, self._loaded = self._stack.enter_context(self._make(loaded, self._to_end, None)), loaded
-        return self._rooms
+        for name in names(loaded):
+            self.roads[name] = Road(name, self._turn, self._stopping)
+        self._house, self._loaded = self._stack.enter_context(self._make(loaded, self._lane, None)), loaded
+        for name, road in self.roads.items():
+            road.rooms = self._house.streams[name]
+        return self._house
 
-    def _to_end(self) -> bool:
-        return self._next is not None or self._stopping()
+    def _lane(self, name: str | None) -> Lane:
+        return self.roads[name].lane
 
     def close(self) -> None:
         """Close what is running, or was."""
         self._stack.close()
+        for road in self.roads.values():
+            road.close()
 
     def run(self) -> None:
-        """Run until the last configuration's source ends, or the daemon is to stop."""
-        while True:
-            with self._turn:
-                self._running = True
-            try:
-                self.rooms.pipeline.run()
-            finally:
-                with self._turn:
-                    self._running = False
-                    following, self._next = self._next, None
-                    if following is not None:
-                        self._follow(following, self.rooms)
-                        self._rooms = following
-                    self._turn.notify_all()
-            if following is None or self._stopping():
-                return
+        """Run until the last configuration's sources end, or the daemon is to stop.
+
+        Raises:
+            FirstspikeError: what the only stream raised; of several, each tells its own.
+        """
+        roads = [*self.roads.values()]
+        if roads[0].name is None:
+            roads[0].run(self._ready)
+            return
+        for road in roads:
+            road.begin(self._ready)
+        with self._turn:
+            self._turn.wait_for(lambda: not self._changing and all(road.state == "ended" for road in roads))
+        for road in roads:
+            road.join()
 
     def reload(self, load: Callable[[], Loaded]) -> bool:
         """Let the configuration that `load` gives take over; else say why not, and go on.
@@ -133,7 +143,14 @@ class Generations:
         """
         try:
             loaded = load()
-            self._change(loaded)
+            with self._turn:
+                self._changing = True
+            try:
+                self._change(loaded)
+            finally:
+                with self._turn:
+                    self._changing = False
+                    self._turn.notify_all()
         except FirstspikeError as error:
             self._refuse(str(error))
         except Exception as error:
@@ -153,42 +170,57 @@ class Generations:
         log.error("reload: refused: configuration %d goes on unchanged", self.number)
 
     def _change(self, loaded: Loaded) -> None:
-        old, stack = self.rooms, ExitStack()
         refuse_fixed(self.loaded, loaded)
-        with contextlib.ExitStack() as undo:
+        self._refuse_now()
+        old, stack = self.house, ExitStack()
+        with ExitStack() as undo:
             undo.callback(stack.close)
-            new = stack.enter_context(self._make(loaded, self._to_end, old))
-            new.await_plans()
-            if not new.runner.can_answer() and old.runner.can_answer():
-                raise UnavailableError(
-                    f"schedule.plans: none can answer yet ({'; '.join(new.runner.out())}), and the running "
-                    "configuration can: restart the daemon to use it all the same"
-                )
-            if new.source is old.source and same_road(self.loaded, loaded) and windows_alike(new, old):
-                new = replace(new, pipeline=old.pipeline, switch=old.switch)
-                done = old.switch.change(
-                    new.handover, new.bundle.manifest.input, functools.partial(self._follow, new, old)
-                )
-            else:
-                done = self._run_next(new)
-            if not done:
-                raise UnavailableError("the daemon is stopping")
+            new = stack.enter_context(self._make(loaded, self._lane, old))
+            for name, made in new.streams.items():
+                _get_ready(made, self.roads[name])
+            self._refuse_now()
             undo.pop_all()
-        self._rooms, self._loaded = new, loaded
+            self._take_over(new, old)
+        self._house, self._loaded = new, loaded
         new.shelf.take_over()
         before, self._stack = self._stack, stack
         self._taken(new)
         before.close()
 
-    def _follow(self, new: Rooms, old: Rooms) -> None:
-        """What was counted goes on; between two windows."""
-        new.answerer.follow(old.answerer)
+    def _refuse_now(self) -> None:
+        """Refuse what would come too early or too late."""
+        states = {road.state for road in self.roads.values()}
+        if "starting" in states:
+            raise UnavailableError("the daemon is still starting: reload it again when it runs")
+        if self._stopping() or states == {"ended"}:
+            raise UnavailableError("the daemon is stopping")
+
+    def _take_over(self, new: House, old: House) -> None:
+        with ExitStack() as held:
+            for name, road in self.roads.items():
+                made, way = new.streams[name], road.hold(new.streams[name])
+                held.callback(road.go_on, made, way, self._ready)
+            for name, made in new.streams.items():
+                former = self.roads[name].rooms
+                made.answerer.follow(former.answerer)
+                if made.source is not former.source:
+                    former.source.close()  # a device or a port that the new one wants too
+            self._follow(new, old)
+
+    def _follow(self, new: House, old: House) -> None:
+        """What the energy account counted goes on; between two windows."""
         self._meter.close()
-        if new.account is not None and self._metering:
-            if old.account is not None:
-                new.account.follow(old.account)
-            self._meter.enter_context(new.account)
-            new.account.begin(self._stopping, rest=False)
+        if not self._metering:
+            return
+        for account in new.accounts:
+            # One account each, or, of virtual streams, in the same order.
+            former = old.accounts[new.accounts.index(account)] if old.accounts else None
+            if former is not None:
+                account.follow(former)
+            self._meter.enter_context(account)
+        for made in new.streams.values():
+            if made.account is not None:
+                made.account.begin(self._stopping, rest=False)
 
     @contextmanager
     def metering(self) -> Iterator[None]:
@@ -196,31 +228,35 @@ class Generations:
         self._metering = True
         try:
             with self._meter:
-                if self.rooms.account is not None:
-                    self._meter.enter_context(self.rooms.account)
+                for account in self.house.accounts:
+                    self._meter.enter_context(account)
                 yield
         finally:
             self._metering = False
 
-    def _run_next(self, new: Rooms) -> bool:
-        """Let `run` go on with these; False if it has ended."""
-        with self._turn:
-            if not self._running:
-                return False
-            self._next = new
-            self._turn.wait_for(lambda: self._next is None)
-            return self._rooms is new
+
+def _get_ready(new: Rooms, road: Road) -> None:
+    """Wait until rooms that are to follow could.
+
+    Raises:
+        FirstspikeError: they cannot.
+    """
+    old = road.rooms
+    new.await_plans()
+    if not new.runner.can_answer() and old.runner.can_answer():
+        of = "" if road.name is None else f"stream {road.name}: "
+        raise UnavailableError(
+            f"{of}schedule.plans: none can answer yet ({'; '.join(new.runner.out())}), and the running "
+            "configuration can: restart the daemon to use it all the same"
+        )
+    if new.source is not old.source and isinstance(new.source, Preparing):
+        with new.loaded.blame("source", new.loaded.config.source.kind):
+            new.source.prepare(old.source)
 
 
-def windows_alike(new: Rooms, old: Rooms) -> bool:
-    """Whether windows are cut alike; what filters do, the configuration says."""
-    return replace(new.settings, filters=None) == replace(old.settings, filters=None)
-
-
-def same_road(running: Loaded, loaded: Loaded) -> bool:
-    """Whether the road up to the window is configured alike."""
-    before, after = running.config.model_dump(exclude=LIVE), loaded.config.model_dump(exclude=LIVE)
-    return before == after
+def names(loaded: Loaded) -> list[str | None]:
+    """Of the streams; None: the only one has none."""
+    return [name for name, _ in loaded.streams] or [None]
 
 
 def refuse_fixed(running: Loaded, loaded: Loaded) -> None:
@@ -236,5 +272,13 @@ def refuse_fixed(running: Loaded, loaded: Loaded) -> None:
         for key in FIXED
         if before[key[0]][key[1]] != after[key[0]][key[1]]
     ]
+    had, has = dict(running.streams), dict(loaded.streams)
+    for name in {**had, **has}:
+        if (name in had) != (name in has):
+            source, what = (loaded, "is new") if name in has else (running, "is gone")
+            faults.append(
+                f"stream.{name} ({source.origin('stream', name)}): {what}: a running daemon keeps its streams: "
+                "restart it"
+            )
     if faults:
         raise ConfigError("\n".join(faults))

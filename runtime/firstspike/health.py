@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import firstspike
-from firstspike.bundle import Manifest
 from firstspike.messages import Health
-from firstspike.pipeline import Pipeline
-from firstspike.plans import Runner
 from firstspike.progress import THREADS
 from firstspike.publish import Publisher
 
 if TYPE_CHECKING:
-    from firstspike.daemon import Rooms
     from firstspike.generations import Generations
+    from firstspike.rooms import Rooms
 
 LOOK_S = 0.1
 """Between looks whether a back end's state has changed."""
@@ -25,34 +23,30 @@ SETTLED = ("ready", "busy")
 
 
 class Heartbeat:
-    """Publishes health from a thread of its own while it is entered.
+    """Publishes a stream's health from a thread of its own while it is entered.
 
     Args:
-        manifest: the bundle's.
-        pipeline: whose totals and segment are told.
-        runner: whose back ends are.
+        rooms: whose totals, segment and back ends are told.
         publisher: where to.
-        epoch: this run's name.
-        period_s: the longest time between two messages.
-        generations: whose number and errors are told.
+        generations: whose number, errors and health period are told and followed.
+        stream: its name, where the daemon has several.
     """
 
     def __init__(
-        self, manifest: Manifest, pipeline: Pipeline, runner: Runner, publisher: Publisher, epoch: str, period_s: float,
-        generations: Generations | None = None,
+        self, rooms: Rooms, publisher: Publisher, generations: Generations, stream: str | None = None
     ) -> None:  # fmt: skip
+        self._stream = stream
         self._generations = generations
-        self._manifest = manifest
-        self._pipeline = pipeline
-        self._runner = runner
+        self._manifest, self._pipeline, self._runner = rooms.bundle.manifest, rooms.pipeline, rooms.runner
         self._publisher = publisher
-        self._epoch = epoch
-        self._period_s = period_s
+        self._epoch = rooms.epoch
+        self._period_s = generations.loaded.config.publish.health_period_s
         self._started = time.monotonic()
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="health", daemon=True)
+        name = "health" if stream is None else f"health of {stream}"
+        self._thread = threading.Thread(target=self._beat, name=name, daemon=True)
         self._state = "starting"
-        self._part = THREADS.loop("health")
+        self._part = THREADS.loop(name)
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()
@@ -62,15 +56,20 @@ class Heartbeat:
         self.enter("stopping")
         self._thread.join()
 
-    def follow(self, rooms: Rooms, period_s: float) -> None:
+    def follow(self, rooms: Rooms) -> None:
         """Tell of another configuration's rooms from now on, once in its period."""
-        self._period_s = period_s
+        self._period_s = self._generations.loaded.config.publish.health_period_s
         self._manifest, self._pipeline, self._runner = rooms.bundle.manifest, rooms.pipeline, rooms.runner
         self._wake.set()
 
     def tell(self) -> None:
         """Publish at once."""
         self._wake.set()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the plans have got ready."""
+        return self._state != "starting"
 
     def enter(self, state: str) -> None:
         """Change the state, and publish it at once."""
@@ -81,7 +80,7 @@ class Heartbeat:
         while True:
             self._wake.clear()
             last, told = self._state == "stopping", self._conditions()
-            self._publisher.publish_health(self.message)
+            self._publisher.publish_health(self.message, self._stream)
             if last:
                 THREADS.leave(self._part)
                 return
@@ -96,7 +95,7 @@ class Heartbeat:
         return [("ready" if one.state in SETTLED else one.state, one.reason) for one in conditions]
 
     def message(self, seq: int = 0) -> Health:
-        """How the daemon is at this moment."""
+        """How the stream is at this moment."""
         manifest, pipeline = self._manifest, self._pipeline
         reasons = [reason for reason in (pipeline.broken, *self._runner.out(), self._runner.blind()) if reason]
         state = "degraded" if self._state == "running" and reasons else self._state
@@ -104,6 +103,7 @@ class Heartbeat:
             {
                 "epoch": self._epoch,
                 "seq": seq,
+                "stream": self._stream,
                 "state": state,
                 "reasons": reasons,
                 "uptime_s": round(time.monotonic() - self._started, 3),
@@ -113,6 +113,31 @@ class Heartbeat:
                 "source": pipeline.segment,
                 "counters": pipeline.totals.message(),
                 "backends": self._runner.health(),
-                **(self._generations.health() if self._generations else {}),
+                **self._generations.health(),
             }
         )
+
+
+class Vitals:
+    """The health of all streams of a daemon.
+
+    Args:
+        beats: of each, by its name.
+    """
+
+    def __init__(self, beats: Mapping[str | None, Heartbeat]) -> None:
+        self._beats = beats
+
+    def all(self) -> list[Health]:
+        """How each stream is now."""
+        return [beat.message() for beat in self._beats.values()]
+
+    def tell(self) -> None:
+        """Publish at once."""
+        for beat in self._beats.values():
+            beat.tell()
+
+    def runs(self, stream: str | None) -> bool:
+        """A stream runs; returns whether all do."""
+        self._beats[stream].enter("running")
+        return all(beat.runs for beat in self._beats.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,9 @@ from firstspike.service import Notifier, Service
 from firstspike.state import Keeper
 
 if TYPE_CHECKING:
-    from firstspike.daemon import Rooms
     from firstspike.generations import Generations
-    from firstspike.health import Heartbeat
+    from firstspike.health import Vitals
+    from firstspike.rooms import House
 
 log = logging.getLogger(__name__)
 
@@ -52,30 +52,39 @@ class Manager:
         self._taken = taken
         self._keeper = keeper
         self._ending = threading.Event()
-        self._last: Decision | None = None
+        self._last: dict[str | None, Decision] = {}
+        """By stream."""
         self._counted = (0, 0.0)
         """Windows, and when they were counted."""
 
+    @property
+    def hot_pixels(self) -> Keeper | None:
+        """Keeps what is learned of cameras."""
+        return self._keeper
+
     def decided(self, decision: Decision) -> None:
         """Told of each decision."""
-        self._last = decision
+        self._last[decision.stream] = decision
 
-    def runs(self, rooms: Rooms, endpoint: str) -> None:
+    def runs(self, house: House, endpoint: str) -> None:
         """Told of the first rooms, and of those that took over."""
-        plans = ", ".join(backend.name for backend in rooms.runner.backends)
-        model = f"{rooms.bundle.manifest.name}@{rooms.bundle.manifest.version}"
-        journal.context(epoch=rooms.epoch, model=model)
-        log.info("publishing on %s (model %s, plans %s)", endpoint, rooms.bundle.manifest.name, plans)
+        manifests = [rooms.bundle.manifest for rooms in house.streams.values()]
+        models = dict.fromkeys(f"{one.name}@{one.version}" for one in manifests)
+        journal.context(epoch=house.epoch, model=", ".join(models))
+        for name, rooms in house.streams.items():
+            of = "" if name is None else f"stream {name}, "
+            plans = ", ".join(backend.name for backend in rooms.runner.backends)
+            log.info("publishing on %s (%smodel %s, plans %s)", endpoint, of, rooms.bundle.manifest.name, plans)
 
     @contextmanager
-    def watching(self, generations: Generations, health: Heartbeat) -> Iterator[None]:
+    def watching(self, generations: Generations, health: Vitals) -> Iterator[None]:
         """While the daemon runs: tell the manager, reload when asked, keep what is to be kept."""
         with ExitStack() as stack:
             journal.context(config_generation=generations.number)
-            self._service.status = lambda: self._line(health.message())
+            self._service.status = lambda: self._line(health.all())
             stack.enter_context(self._service)
             if self._keeper is not None:
-                stack.enter_context(self._keeper.watching(health.message))
+                stack.enter_context(self._keeper.watching(health.all))
             if self._load is not None:
                 thread = threading.Thread(target=self._reload, args=(generations, health, self._load), name="reload")
                 thread.start()
@@ -87,7 +96,7 @@ class Manager:
         """The daemon runs."""
         self._service.ready()
 
-    def _reload(self, generations: Generations, health: Heartbeat, load: Callable[[], Loaded]) -> None:
+    def _reload(self, generations: Generations, health: Vitals, load: Callable[[], Loaded]) -> None:
         while not self._ending.is_set():
             if not self._wanted.wait(LOOK_S):
                 continue
@@ -100,25 +109,38 @@ class Manager:
             health.tell()
             self._service.ready()
 
-    def _line(self, health: Health) -> str:
+    def _line(self, healths: Sequence[Health]) -> str:
         """How the daemon is, in a line: for `systemctl status`."""
-        windows, now = health.counters.windows, time.monotonic()
+        windows, now = sum(health.counters.windows for health in healths), time.monotonic()
         before, since = self._counted
         self._counted = windows, now
+        rate = f"{max(0, windows - before) / (now - since) if since else 0.0:.1f} windows/s"
+        first = healths[0]
+        if len(healths) == 1:
+            parts = self._of_one(first)
+            if first.state != "starting":
+                parts.insert(2, rate)
+        else:
+            states = {health.state for health in healths}
+            worst = next(one for one in ("starting", "degraded", "running", "stopping") if one in states)
+            of_each = [f"{health.stream}: {', '.join(self._of_one(health))}" for health in healths]
+            parts = [worst, f"{len(healths)} streams", f"{rate}; {'; '.join(of_each)}"]
+        if first.reload_error is not None and first.state != "starting":
+            parts.append(f"last reload refused{_after(first.reload_error.splitlines()[0])}")
+        return ", ".join(parts)
+
+    def _of_one(self, health: Health) -> list[str]:
         if health.state == "starting":
             waits = [f"{one.name}: {one.state}{_after(one.reason)}" for one in health.backends if one.state != "ready"]
-            return f"starting: {'; '.join(waits) or 'the plans are ready'}"
-        rate = max(0, windows - before) / (now - since) if since else 0.0
-        parts = [health.state + "".join(_after("; ".join(health.reasons)) if health.reasons else "")]
+            return [f"starting: {'; '.join(waits) or 'the plans are ready'}"]
+        last = self._last.get(health.stream)
         plans = "+".join(one.name for one in health.backends if one.state in ("ready", "busy")) or "nobody"
-        parts.append(f"{health.model} on {self._last.plan or 'nobody'}" if self._last else f"{health.model} on {plans}")
-        parts.append(f"{rate:.1f} windows/s")
-        if self._last is not None:
-            said = "nothing" if self._last.label is None else f"{self._last.label} ({self._last.confidence or 0:.2f})"
+        parts = [health.state + "".join(_after("; ".join(health.reasons)) if health.reasons else "")]
+        parts.append(f"{health.model} on {last.plan or 'nobody'}" if last else f"{health.model} on {plans}")
+        if last is not None:
+            said = "nothing" if last.label is None else f"{last.label} ({last.confidence or 0:.2f})"
             parts.append(f"last: {said}")
-        if health.reload_error is not None:
-            parts.append(f"last reload refused{_after(health.reload_error.splitlines()[0])}")
-        return ", ".join(parts)
+        return parts
 
 
 def _after(reason: str | None) -> str:

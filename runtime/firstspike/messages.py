@@ -25,7 +25,10 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     epoch: Annotated[str, Field(description="Names one run of the daemon: it changes when the daemon restarts.")]
-    seq: Annotated[int, Field(ge=0, description="Counts the messages of this topic within the epoch; a gap is a loss.")]
+    seq: Annotated[
+        int, Field(ge=0, description="Counts the messages of this topic and stream within the epoch; a gap is a loss.")
+    ]
+    stream: Annotated[str | None, Field(description="Of [stream.NAME]; null: the daemon has but one.")] = None
 
 
 class WindowAnswer(BaseModel):
@@ -233,7 +236,20 @@ class Counters(BaseModel):
     provisional: Annotated[int, Field(description="Provisional decisions published.")] = 0
     provisional_differed: Annotated[int, Field(description="Of those: the window's final label was another.")] = 0
     truncated_bytes: Annotated[int, Field(description="Ends of cut recordings that make up no whole event.")] = 0
-    sources_failed: Annotated[int, Field(description="Recordings that ended in an error.")] = 0
+    sources_failed: Annotated[
+        int, Field(description="Recordings that ended in an error; times that a camera was lost.")
+    ] = 0
+    lost_packets: Annotated[int, Field(description="Of the network source: known from gaps in their numbers.")] = 0
+    lost_events: Annotated[int, Field(description="Those in lost packets.")] = 0
+    reordered_packets: Annotated[int, Field(description="Of the lost packets: came after all, and were used.")] = 0
+    refused_packets: Annotated[int, Field(description="Malformed, sent twice, or of nobody who may send.")] = 0
+    kernel_drops: Annotated[int, Field(description="Packets that found no room in the kernel's buffer.")] = 0
+    clips_written: Annotated[int, Field(description="Clips around decisions, [record].")] = 0
+    clips_dropped: Annotated[int, Field(description="Clips not written: the disk was too slow.")] = 0
+    clips_failed: Annotated[int, Field(description="Clips not written: the disk was full or failed.")] = 0
+    camera_overflows: Annotated[int, Field(description="Times that a camera's driver found no room for events.")] = 0
+    backlog_cuts: Annotated[int, Field(description="Times that events too old to be of use were thrown away.")] = 0
+    backlog_packets: Annotated[int, Field(description="The camera's packets thrown away then.")] = 0
     filtered_out_of_bounds: Annotated[int, Field(description="Outside the sensor, dropped before filtering.")] = 0
     filtered_hot_pixel: Annotated[int, Field(description="Events that [filter] dropped: of hot pixels.")] = 0
     filtered_undistorted: Annotated[int, Field(description="Left the image when the lens was undistorted.")] = 0
@@ -310,6 +326,19 @@ class Energy(_Message):
     since_start: EnergySoFar
     reason: Annotated[str | None, Field(description="Why something above is null, or what is not in it.")] = None
 
+    def is_of(self, other: Energy) -> bool:
+        """Whether both are about the same thing."""
+        return (self.stream, self.subject, self.name) == (other.stream, other.subject, other.name)
+
+
+class StreamState(BaseModel):
+    """The last messages of one of several streams."""
+
+    model_config = ConfigDict(frozen=True)
+
+    decision: Annotated[Decision | None, Field(description="The last one, or null.")] = None
+    health: Annotated[Health | None, Field(description="The last one, or null.")] = None
+
 
 class Snapshot(BaseModel):
     """Reply of the snapshot socket: the state for whoever joins late."""
@@ -318,10 +347,13 @@ class Snapshot(BaseModel):
 
     schema_: Annotated[Literal["firstspike.snapshot/1"], Field(alias="schema")] = "firstspike.snapshot/1"
     epoch: str
-    next_seq: Annotated[dict[str, int], Field(description="The next `seq` of each topic.")]
+    next_seq: Annotated[
+        dict[str, int], Field(description="The next `seq` of each topic; of a stream's as `decision.NAME`.")
+    ]
     decision: Annotated[Decision | None, Field(description="The last one, or null.")]
     health: Annotated[Health | None, Field(description="The last one, or null.")]
     energy: Annotated[list[Energy], Field(description="The last one of the machine and of each plan.")] = []
+    streams: Annotated[dict[str, StreamState], Field(description="By name, where the daemon has several.")] = {}
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -51,21 +51,22 @@ class Metrics:
     """Gathers and tells.
 
     Args:
-        health: makes a Health message of this moment, the same that is published.
+        health: makes the Health messages of this moment, one a stream: the same that are published. Where there are
+            several, what is a stream's has the label `stream`.
         connections: what `Publisher.connections` says.
         next_seq: the messages published so far, by topic.
     """
 
     def __init__(
-        self, health: Callable[[], Health], connections: Callable[[], Mapping[str, int]],
+        self, health: Callable[[], Sequence[Health]], connections: Callable[[], Mapping[str, int]],
         next_seq: Callable[[], Mapping[str, int]],
     ) -> None:  # fmt: skip
         self._health = health
         self._connections = connections
         self._next_seq = next_seq
-        self._decisions = Histogram()
-        self._backends: dict[str, Histogram] = {}
-        self._joules: dict[tuple[str, str, str], float] = {}
+        self._decisions: dict[str | None, Histogram] = {None: Histogram()}
+        self._backends: dict[tuple[str | None, str], Histogram] = {}
+        self._joules: dict[tuple[str | None, str, str, str], float] = {}
         self._lock = threading.Lock()
 
     def observe(self, decision: Decision) -> None:
@@ -74,19 +75,22 @@ class Metrics:
         if stamps.clock == "virtual":
             return
         with self._lock:
-            self._decisions.observe(max(0, stamps.published_ns - stamps.closed_ns) / 1e9)
+            if decision.stream in self._decisions or len(self._decisions) < MAX_SERIES:
+                every = self._decisions.setdefault(decision.stream, Histogram())
+                every.observe(max(0, stamps.published_ns - stamps.closed_ns) / 1e9)
             if decision.backend is None or stamps.inferred_ns is None or stamps.encoded_ns is None:
                 return
-            if decision.backend in self._backends or len(self._backends) < MAX_SERIES:
-                one = self._backends.setdefault(decision.backend, Histogram())
+            key = decision.stream, decision.backend
+            if key in self._backends or len(self._backends) < MAX_SERIES:
+                one = self._backends.setdefault(key, Histogram())
                 one.observe(max(0, stamps.inferred_ns - stamps.encoded_ns) / 1e9)
 
     def account(self, energy: Energy) -> None:
         """Take in what was used since the start: metered and modelled energy apart, as they are no sum."""
-        total, name = energy.since_start, energy.name
-        found = {(name, "modelled", ""): total.modelled_j} if total.modelled_j else {}
+        total, stream, name = energy.since_start, energy.stream, energy.name
+        found = {(stream, name, "modelled", ""): total.modelled_j} if total.modelled_j else {}
         if total.dynamic_s:
-            found[name, "metered", energy.scope or ""] = total.dynamic_j
+            found[stream, name, "metered", energy.scope or ""] = total.dynamic_j
         with self._lock:
             for key, joules in found.items():
                 if key in self._joules or len(self._joules) < MAX_SERIES:
@@ -103,19 +107,19 @@ class Metrics:
 
     def _families(self) -> Iterator[Family]:
         health = self._health()
-        labels = {"version": firstspike.__version__, "model": health.model}
-        yield "firstspike_build_info", "gauge", "Version and model; always 1.", [("", labels, 1)]
-        states = [("", {"state": state}, float(health.state == state)) for state in STATES]
-        yield "firstspike_state", "gauge", "1 for the state that the daemon is in.", states
-        yield "firstspike_uptime_seconds", "gauge", "Since the daemon started.", [("", {}, health.uptime_s)]
-        yield from _counters(health.counters)
-        yield from _backends(health.backends)
+        yield from _together([_of_stream(one) for one in health])
         with self._lock:
-            whole = _samples(self._decisions, {})
-            each = [one for name, histogram in self._backends.items() for one in _samples(histogram, {"backend": name})]
+            whole = [
+                one for stream, found in self._decisions.items() if stream is not None or len(self._decisions) == 1
+                for one in _samples(found, _stream(stream))
+            ]  # fmt: skip
+            each = [
+                one for (stream, name), found in self._backends.items()
+                for one in _samples(found, {**_stream(stream), "backend": name})
+            ]  # fmt: skip
             joules = [
-                ("", {"backend": backend, "method": method, "scope": scope}, value)
-                for (backend, method, scope), value in self._joules.items()
+                ("", {**_stream(stream), "backend": backend, "method": method, "scope": scope}, value)
+                for (stream, backend, method, scope), value in self._joules.items()
             ]
         yield "firstspike_decision_latency_seconds", "histogram", "From a window's close to its publishing.", whole
         yield "firstspike_inference_latency_seconds", "histogram", "From encoded to inferred, by back end.", each
@@ -125,6 +129,37 @@ class Metrics:
         yield "firstspike_published_total", "counter", "Messages published, by topic.", topics
         yield from _connections(self._connections())
         yield from _process()
+
+
+def _stream(name: str | None) -> Labels:
+    return {} if name is None else {"stream": name}
+
+
+def _of_stream(health: Health) -> Iterator[Family]:
+    own = _stream(health.stream)
+    labels = {"version": firstspike.__version__, "model": health.model}
+    families: list[Family] = [
+        ("firstspike_build_info", "gauge", "Version and model; always 1.", [("", labels, 1.0)]),
+        (
+            "firstspike_state", "gauge", "1 for the state that the daemon is in.",
+            [("", {"state": state}, float(health.state == state)) for state in STATES],
+        ),
+        ("firstspike_uptime_seconds", "gauge", "Since the daemon started.", [("", {}, health.uptime_s)]),
+        *_counters(health.counters),
+        *_backends(health.backends),
+    ]  # fmt: skip
+    for name, kind, what, samples in families:
+        yield name, kind, what, [(suffix, {**own, **told}, value) for suffix, told, value in samples]
+
+
+def _together(streams: Sequence[Iterator[Family]]) -> Iterator[Family]:
+    """A family's samples of all streams: the format wants them in one place."""
+    found: dict[str, tuple[str, str, list[tuple[str, Labels, float]]]] = {}
+    for families in streams:
+        for name, kind, what, samples in families:
+            found.setdefault(name, (kind, what, []))[2].extend(samples)
+    for name, (kind, what, samples) in found.items():
+        yield name, kind, what, samples
 
 
 def _counters(counters: Counters) -> Iterator[Family]:

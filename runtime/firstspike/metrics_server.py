@@ -8,9 +8,10 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from firstspike.errors import ConfigError, UnavailableError
+from firstspike.messages import Health
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,22 @@ def address_of(text: str, *, allow_remote: bool) -> tuple[str, int]:
             f"metrics.allow_remote = true"
         )
     return str(address), number
+
+
+def serve(
+    address: str, text: Callable[[], str], health: Callable[[], Sequence[Health]], *, allow_remote: bool
+) -> MetricsServer:
+    """Metrics and health (of each stream) of a daemon; the rest as `address_of` and `MetricsServer` have it."""
+
+    def healthy() -> tuple[bool, str]:
+        states = [one.state for one in health()]
+        return all(state in ("running", "degraded") for state in states), " ".join(dict.fromkeys(states))
+
+    server = MetricsServer(address_of(address, allow_remote=allow_remote), text, healthy)
+    log.info("metrics on http://%s/metrics", address)
+    if allow_remote:
+        log.warning("metrics.allow_remote: whoever reaches %s can read them", address)
+    return server
 
 
 class MetricsServer:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from firstspike.answer import Answerer, Due, SinkError
 from firstspike.bundle import InputSpec, WindowSpec
@@ -13,7 +14,9 @@ from firstspike.encode_frames import WindowEncoder, encoder_for
 from firstspike.errors import FirstspikeError
 from firstspike.filters.segment import Filters, SegmentFilter
 from firstspike.handover import Handover
-from firstspike.sources import Segment, Source, Stream
+from firstspike.live import LiveWindows
+from firstspike.lookback import LookBack
+from firstspike.sources import LiveStream, Segment, Source, Stream, Waiting
 from firstspike.types import Events, Window
 from firstspike.window import Windower
 
@@ -30,6 +33,8 @@ class Settings:
     max_events: int = 4_000_000
     reset_us: int = 1_000_000
     filters: Filters | None = None
+    patience_ns: int = 50_000_000
+    """The most that a live stream's silent window waits for its last events."""
 
 
 class Pipeline:
@@ -43,12 +48,14 @@ class Pipeline:
         handover: how windows get there.
         clock: where stamps come from.
         stopping: asked often; True ends the run in good order.
+        look_back: is shown all events, if given.
     """
 
     def __init__(
         self, *, input_spec: InputSpec, settings: Settings, source: Source, answerer: Answerer, handover: Handover,
-        clock: Clock, stopping: Callable[[], bool] = lambda: False,
+        clock: Clock, stopping: Callable[[], bool] = lambda: False, look_back: LookBack | None = None,
     ) -> None:  # fmt: skip
+        self._look_back = look_back
         self._input_spec = input_spec
         self._settings = settings
         self._source = source
@@ -67,6 +74,10 @@ class Pipeline:
         self.broken: str | None = None
         """Why the last segment ended early; None if it did not."""
 
+    def be_patient(self, patience_ns: int) -> None:
+        """Change `Settings.patience_ns` while it runs."""
+        self._settings = replace(self._settings, patience_ns=patience_ns)
+
     def run(self) -> None:
         """Run until the source ends or `stopping` says so. A broken segment is reported and the next one taken."""
         try:
@@ -79,6 +90,9 @@ class Pipeline:
         for segment in self._source.segments():
             if self._stopping():
                 return
+            if isinstance(segment, Waiting):
+                self._wait_for(segment)
+                continue
             self.segment = segment.name
             self._segment_number += 1
             try:
@@ -88,8 +102,15 @@ class Pipeline:
                 text = str(error) if segment.name in str(error) else f"{segment.name}: {error}"
                 log.error("%s", text)  # noqa: TRY400 (a user's bad file is no traceback)
                 self.totals.add(sources_failed=1)
-                self.failures += [(segment.name, error)] if len(self.failures) < MAX_FAILURES else []
+                if not self._source.live and len(self.failures) < MAX_FAILURES:  # a camera may be plugged in again
+                    self.failures.append((segment.name, error))
                 self.broken = text
+
+    def _wait_for(self, waiting: Waiting) -> None:
+        if self.broken != waiting.reason:
+            log.warning("%s", waiting.reason)
+        self.broken = waiting.reason
+        self.totals.add(**waiting.counts)
 
     def _run_segment(self, segment: Segment) -> None:
         settings = self._settings
@@ -102,33 +123,58 @@ class Pipeline:
             passing = filters.segment(info.width, info.height, info.sensor) if filters else None
             size = (passing.width, passing.height) if passing else (info.width, info.height)
             encoder = encoder_for(self._input_spec, *size)
+            self.broken = None
             try:
-                self._run_stream(stream, passing, windower, encoder)
+                if isinstance(stream, LiveStream):
+                    self._run_live(stream, passing, windower, encoder)
+                else:
+                    self._run_stream(stream, passing, windower, encoder)
             except FirstspikeError:
                 self._finish(windower, encoder)  # what was read before the fault is inferred and counted
                 raise
             self._finish(windower, encoder)
             self._say_goodbye(segment, stream)
 
+    def _take_in(self, events: Events, stream: Stream, passing: SegmentFilter | None) -> Events:
+        """Count events and show them to whoever looks back; returns those that pass the filters."""
+        self.totals.add(events=len(events))
+        if self._look_back is not None:
+            self._look_back.events(events, stream.info, self.segment)
+        if passing is None or not len(events):
+            return events
+        try:
+            return passing.apply(events)
+        finally:
+            self.totals.add(**passing.take_counts())
+
     def _run_stream(
         self, stream: Stream, passing: SegmentFilter | None, windower: Windower, encoder: WindowEncoder
     ) -> None:
         for events in stream:
-            self.totals.add(events=len(events))
-            for window in windower.push(self._filter(events, passing)):
+            for window in windower.push(self._take_in(events, stream, passing)):
                 self._process(window, encoder)
                 if self._stopping():
                     return
             if self._stopping():
                 return
 
-    def _filter(self, events: Events, passing: SegmentFilter | None) -> Events:
-        if passing is None:
-            return events
-        try:
-            return passing.apply(events)
-        finally:
-            self.totals.add(**passing.take_counts())
+    def _run_live(
+        self, stream: LiveStream, passing: SegmentFilter | None, windower: Windower, encoder: WindowEncoder
+    ) -> None:
+        """As `_run_stream`; windows close by time too, and when they did counts from the sensor's time."""
+        windows = LiveWindows(windower, lambda: self._settings.patience_ns)
+        while not self._stopping():
+            try:
+                arrival = stream.receive(windows.wait_s())
+            finally:
+                self.totals.add(**stream.take_counts())
+            passed = self._take_in(arrival.events, stream, passing)
+            for window, ended_ns in windows.take(arrival, passed):
+                self._handover.put(Due(window, ended_ns, self.segment, self._segment_number, encoder))
+            if arrival.ended:
+                return
+            if len(arrival.events) and (pause_s := windows.pause_s(stream.gather_s)) > 0:
+                time.sleep(pause_s)
 
     def _finish(self, windower: Windower, encoder: WindowEncoder) -> None:
         """Hand out the windows that were open at the end; a stop leaves them, since they are not complete."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from firstspike.backends import Backend, SteppingBackend
 from firstspike.clock import Clock
-from firstspike.energy.account import Accounts
+from firstspike.energy.account import StreamAccount
 from firstspike.messages import BackendHealth
 from firstspike.messages_energy import DecisionEnergy
 from firstspike.schedule import Outcome, Plan, Scheduler, Settings
@@ -51,13 +51,13 @@ class Runner:
         backends: one a plan, in the order of preference.
         settings: the scheduler's.
         clock: where `closed_ns` of `infer` comes from.
-        accounts: of energy; None: none are kept.
+        account: of energy; None: none is kept.
     """
 
     def __init__(
-        self, backends: Sequence[Backend], settings: Settings, clock: Clock, accounts: Accounts | None = None
+        self, backends: Sequence[Backend], settings: Settings, clock: Clock, account: StreamAccount | None = None
     ) -> None:
-        self._accounts = accounts
+        self._account = account
         self._policy = settings.policy
         self.backends = tuple(backends)
         self._by_name = {backend.name: backend for backend in backends}
@@ -76,13 +76,13 @@ class Runner:
             early: told of the first output spike by a back end that runs in steps.
         """
         began = self._now_ns()
-        if self._accounts is not None:
-            self._accounts.begin()
+        if self._account is not None:
+            self._account.begin()
         try:
             return self._infer(spikes, closed_ns, early, began)
         finally:
-            if self._accounts is not None:
-                self._accounts.end()
+            if self._account is not None:
+                self._account.end()
             self.last_ns = max(1, self._now_ns() - began)
 
     def _infer(self, spikes: Spikes, closed_ns: int, early: Early | None, now_ns: int) -> Ran:
@@ -114,10 +114,10 @@ class Runner:
         self, name: str, spikes: Spikes, inference: Inference, latency_ns: int, now_ns: int
     ) -> DecisionEnergy | None:
         """Tell the scheduler and the account of an answer."""
-        if self._accounts is None:
+        if self._account is None:
             self._scheduler.learn(name, Outcome(ok=True, latency_ns=latency_ns), now_ns)
             return None
-        spent = self._accounts.answered(name, spikes, inference, latency_ns)
+        spent = self._account.answered(name, spikes, inference, latency_ns)
         outcome = Outcome(
             ok=True, latency_ns=latency_ns, energy_j=spent.energy_j, energy_u95_j=spent.u95_j, measured=spent.measured
         )
@@ -126,8 +126,8 @@ class Runner:
 
     def settle(self) -> None:
         """Do what can wait until the answer is published."""
-        if self._accounts is not None:
-            self._accounts.learn()
+        if self._account is not None:
+            self._account.learn()
 
     @staticmethod
     def _ask(backend: Backend, spikes: Spikes, within_s: float, early: Early | None) -> Inference:

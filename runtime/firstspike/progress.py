@@ -8,6 +8,8 @@ that it may be done for every window; where nobody asks it costs the same and do
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 
@@ -68,12 +70,15 @@ class Progress:
         with self._lock:
             self._parts = [one for one in self._parts if one is not part]
 
-    def beat(self, name: str) -> None:
-        """The part of this name got on, if there is one: for code far from the thread's owner that waits for it."""
-        with self._lock:
-            for part in self._parts:
-                if part.name == name:
-                    part.beat()
+    @contextmanager
+    def here(self, name: str) -> Iterator[Part]:
+        """A loop that this thread is, while the context lasts: `beat` tells of it."""
+        part = _HERE.part = self.loop(name)
+        try:
+            yield part
+        finally:
+            _HERE.part = None
+            self.leave(part)
 
     def stalled(self) -> list[str]:
         """Those that did not get on since the last round."""
@@ -87,7 +92,15 @@ class Progress:
                 part.moved = False
 
 
+def beat() -> None:
+    """This thread got on, if it is one of the loops: for code far from the thread's owner, as in a source."""
+    part: Part | None = getattr(_HERE, "part", None)
+    if part is not None:
+        part.beat()
+
+
+_HERE = threading.local()
 READER = "reader"
-"""The part of the thread that reads the source."""
+"""The part of a thread that reads a source."""
 THREADS = Progress()
-"""Of this process: one place that every thread finds, so that a source can tell without being handed it."""
+"""Of this process: one place that every thread finds."""

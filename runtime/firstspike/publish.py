@@ -26,7 +26,7 @@ from firstspike import access, endpoints
 from firstspike.access import Remote
 from firstspike.errors import ConfigError, OutputError, UnavailableError
 from firstspike.gate import Allowance, Gate
-from firstspike.messages import Decision, Energy, Health, Provisional, Snapshot, encode
+from firstspike.messages import Decision, Energy, Health, Provisional, Snapshot, StreamState, encode
 from firstspike.progress import THREADS
 from firstspike.topics import DECISION, ENERGY, HEALTH, PROVISIONAL, TOPICS, Topic
 
@@ -150,9 +150,9 @@ class Publisher:
         """Send a provisional decision; its `seq` must be the next one. A snapshot does not hold it: it is soon over."""
         self._send(PROVISIONAL, provisional, provisional.seq)
 
-    def publish_health(self, make: Callable[[int], Health]) -> None:
-        """Send health; `make` gets the `seq` to use."""
-        health = make(self._state.next_seq[HEALTH.name])
+    def publish_health(self, make: Callable[[int], Health], stream: str | None = None) -> None:
+        """Send health of a stream; `make` gets the `seq` to use."""
+        health = make(self._state.next_seq.get(HEALTH.key(stream), 0))
         self._send(HEALTH, health, health.seq)
 
     def publish_energy(self, energy: Energy) -> None:
@@ -166,15 +166,16 @@ class Publisher:
             with contextlib.suppress(zmq.Again):
                 self._arrived.append(self._pub.recv(zmq.NOBLOCK, copy=False))
             # PUB never blocks: a subscriber whose queue is full loses the message and sees the gap.
-            self._pub.send_multipart([topic.prefix, payload], zmq.NOBLOCK)
+            self._pub.send_multipart([topic.frame(message.stream), payload], zmq.NOBLOCK)
             # One assignment of all that a snapshot shows, so that its parts belong together.
-            next_seq = self._state.next_seq | {topic.name: seq + 1}
-            last: dict[str, object] = {} if isinstance(message, Provisional) else {topic.name: message}
+            next_seq = self._state.next_seq | {topic.key(message.stream): seq + 1}
+            last: dict[str, Any] = {} if isinstance(message, Provisional) else {topic.name: message}
             if isinstance(message, Energy):
-                others = [
-                    one for one in self._state.energy if (one.subject, one.name) != (message.subject, message.name)
-                ]
-                last = {topic.name: [*others, message]}
+                last = {topic.name: [*(one for one in self._state.energy if not one.is_of(message)), message]}
+            elif last and message.stream is not None:
+                streams = self._state.streams
+                state = streams.get(message.stream, StreamState()).model_copy(update=last)
+                last = {"streams": streams | {message.stream: state}}
             self._state = self._state.model_copy(update={"next_seq": next_seq, **last})
 
     def wait_for_subscriber(self, timeout_s: float, stopping: Callable[[], bool]) -> bool:

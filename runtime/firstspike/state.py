@@ -15,14 +15,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from firstspike.messages import Health
+from firstspike.messages import Counters, Health
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class State(BaseModel):
     hot_pixels: dict[str, list[tuple[int, int]]] = {}
     """By sensor (its name and serial number): (x, y)."""
     plans: dict[str, PlanState] = {}
+    """By name; of several streams as STREAM:PLAN."""
 
 
 def folder(environment: Mapping[str, str] | None = None) -> Path:
@@ -191,17 +192,19 @@ class Keeper:
         with self._turn:
             return list(self.state.hot_pixels.get(sensor, []))
 
-    def count(self, health: Health) -> None:
-        """Take in how this run stands."""
+    def count(self, *healths: Health) -> None:
+        """Take in how this run stands, that is, all its streams."""
         with self._turn:
             state = self.state
-            state.run_s = round(self._before_s + health.uptime_s, 3)
-            for name, count in health.counters.model_dump().items():
-                if isinstance(count, int):
-                    state.totals[name] = self._before.get(name, 0) + count
-            for one in health.backends:
-                if one.windows:
-                    state.plans[one.name] = PlanState.model_validate(one.model_dump())
+            state.run_s = round(self._before_s + max(health.uptime_s for health in healths), 3)
+            state.totals.update({name: self._before.get(name, 0) for name in Counters.model_fields})
+            for health in healths:
+                for name, count in health.counters.model_dump().items():
+                    state.totals[name] += count
+                of = "" if health.stream is None else f"{health.stream}:"
+                for one in health.backends:
+                    if one.windows:
+                        state.plans[of + one.name] = PlanState.model_validate(one.model_dump())
 
     def save(self) -> None:
         """Write it; that it cannot be written is said once, and again after it could."""
@@ -219,13 +222,13 @@ class Keeper:
             self._ok = True
 
     @contextmanager
-    def watching(self, health: Callable[[], Health]) -> Iterator[None]:
-        """Write once a period, and at the end."""
+    def watching(self, healths: Callable[[], Sequence[Health]]) -> Iterator[None]:
+        """Write once a period, and at the end; `healths` gives those of all streams."""
         ending = threading.Event()
 
         def keep() -> None:
             while not ending.wait(self._period_s):
-                self.count(health())
+                self.count(*healths())
                 self.save()
 
         thread = threading.Thread(target=keep, name="state", daemon=True)
@@ -236,7 +239,7 @@ class Keeper:
         finally:
             ending.set()
             thread.join()
-            self.count(health())
+            self.count(*healths())
             self.save()
             self.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 
@@ -27,17 +26,26 @@ class Switch:
         self._encoders: tuple[WindowEncoder, WindowEncoder] | None = None
         """The pipeline's of the current segment, and ours in its place."""
         self._turn = threading.Condition()
-        self._changing = False
+        self._wanted = self._held = False
+        """Somebody waits to hold it; it is held."""
         self._fault: BaseException | None = None
         self._open = False
+
+    @property
+    def broken(self) -> bool:
+        """Whether the far side raised at its end; the pipeline is told with its next window."""
+        return self._fault is not None
 
     def put(self, due: Due) -> None:
         """See `Handover.put`."""
         with self._turn:
-            self._turn.wait_for(lambda: not self._changing)
+            self._turn.wait_for(self._free)
             if self._fault is not None:
                 raise self._fault
             self._handover.put(self._fitted(due))
+
+    def _free(self) -> bool:
+        return not (self._wanted or self._held)
 
     def _fitted(self, due: Due) -> Due:
         if self._spec == self._pipelines_spec:
@@ -46,18 +54,13 @@ class Switch:
             self._encoders = due.encoder, encoder_for(self._spec, *due.encoder.sensor)
         return replace(due, encoder=self._encoders[1])
 
-    def change(self, handover: Handover, spec: InputSpec, between: Callable[[], None]) -> bool:
-        """Let another take over once what was put is answered; windows that come meanwhile wait.
-
-        Args:
-            handover: the next.
-            spec: of its model's input.
-            between: called when the last window of the one is done, before the first of the other.
+    def hold(self) -> bool:
+        """Let what was put be answered, and windows that come from now on wait until `go_on`.
 
         Returns:
-            False if the pipeline has ended: there is nothing to take over.
+            False if the pipeline does not run: there is nothing to hold.
         """
-        self._changing = True
+        self._wanted = True  # before the lock, which the pipeline would else take again and again
         with self._turn:
             try:
                 if not self._open or self._fault is not None:
@@ -67,13 +70,24 @@ class Switch:
                 except BaseException as error:  # noqa: BLE001 (raised again in the reader's thread)
                     self._fault = error
                     return False
-                between()
-                self._handover, self._spec, self._encoders = handover, spec, None
-                self._handover.__enter__()
+                self._held = True
                 return True
             finally:
-                self._changing = False
+                self._wanted = False
                 self._turn.notify_all()
+
+    def go_on(self, handover: Handover, spec: InputSpec) -> None:
+        """Let another take over, after `hold`.
+
+        Args:
+            handover: the next.
+            spec: of its model's input.
+        """
+        with self._turn:
+            self._handover, self._spec, self._encoders = handover, spec, None
+            self._handover.__enter__()
+            self._held = False
+            self._turn.notify_all()
 
     def __enter__(self) -> Switch:
         with self._turn:
@@ -85,6 +99,7 @@ class Switch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         with self._turn:
+            self._turn.wait_for(lambda: not self._held)
             self._open = False
             if self._fault is None:
                 self._handover.__exit__(kind, error, trace)

@@ -19,8 +19,16 @@ class Topic:
 
     @property
     def prefix(self) -> bytes:
-        """The first frame, and what to subscribe to. Ends in a dot so that no topic is another's prefix."""
+        """What to subscribe to: all streams. Ends in a dot so that no topic is another's prefix."""
         return f"{self.name}.".encode()
+
+    def frame(self, stream: str | None) -> bytes:
+        """The first frame of a stream's messages: `decision.NAME.`; of a daemon with one stream the prefix itself."""
+        return self.prefix if stream is None else f"{self.name}.{stream}.".encode()
+
+    def key(self, stream: str | None) -> str:
+        """What its `seq` is counted by."""
+        return self.name if stream is None else f"{self.name}.{stream}"
 
 
 DECISION = Topic("decision", Decision, "for every window that has events")

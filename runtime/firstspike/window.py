@@ -92,6 +92,8 @@ class Windower:
         self._open = 0  # first window of this time base that is not closed
         self._origin: int | None = None
         self._largest = 0
+        self.resets = 0
+        """Time bases that ended so far, flushed ones left out."""
 
     def push(self, events: Events) -> Iterator[Window]:
         """Take the next events of the stream; yields the windows that they close.
@@ -129,6 +131,7 @@ class Windower:
             if reset:
                 yield from self.flush()
                 self._faults.resets += 1
+                self.resets += 1
             ahead = _AFTER_RESET if reset else 2 * ahead
 
     def flush(self) -> Iterator[Window]:
@@ -138,13 +141,27 @@ class Windower:
         if self._spec.kind == "time":
             last = (self._largest - self._origin) // self._spec.hop
             yield from self._close_until(last + 1, self._origin, partial_from=self._closed_at(self._largest))
-            self._base, self._open = self._base + last + 1, 0
+            self._base, self._open = self._base + self._open, 0
         else:
             if self._pending.n > self._spec.size - self._spec.hop or (self._open == 0 and self._pending.n):
                 yield self._count_window(self._pending.all(), partial=True)
             self._base, self._open = self._base + self._open, 0
         self._pending.replace(np.empty(0, EVENT))
         self._origin = None
+
+    def next_close(self) -> int | None:
+        """When the first open window ends, in µs of the sensor; None: no event waits, or windows end by their count."""
+        if self._spec.kind != "time" or self._origin is None or self._pending.n == 0:
+            return None
+        return self._origin + self._spec.size + self._open * self._spec.hop
+
+    def reach(self, time_us: int) -> Iterator[Window]:
+        """Time windows of a live stream: the sensor's clock stands at `time_us`, whether an event told so or not.
+
+        Yields the windows that end by then. Events of theirs that come after all are late.
+        """
+        if self._spec.kind == "time" and self._origin is not None:
+            yield from self._close_until(max(self._open, self._closed_at(time_us)), self._origin)
 
     def leftover(self) -> dict[str, int]:
         """Faults counted after the last window was handed out; call after `flush` so that totals are exact."""
@@ -158,7 +175,7 @@ class Windower:
         return max(0, (time_us - self._origin - self._spec.size) // self._spec.hop + 1)
 
     def _in_order(self, times: NDArray[np.int64]) -> bool:
-        if self._origin is not None and times[0] < self._largest:
+        if self._origin is not None and times[0] < max(self._largest, self._origin + self._open * self._spec.hop):
             return False
         return not (times[1:] < times[:-1]).any()
 
@@ -180,7 +197,7 @@ class Windower:
         assert self._origin is not None  # noqa: S101 (set by push)
         size, hop, origin = self._spec.size, self._spec.hop, self._origin
         closed = np.maximum((largest - origin - size) // hop + 1, 0)
-        late = events["t"] < origin + closed * hop
+        late = events["t"] < origin + np.maximum(closed, self._open) * hop  # `reach` may have closed more
         pieces = [0, *(np.flatnonzero(np.diff(closed)) + 1).tolist(), len(events)]
         for start, end in itertools.pairwise(pieces):
             yield from self._close_until(int(closed[start]), origin)

@@ -311,6 +311,7 @@ def test_many_good_reloads_leave_nothing_behind(running, text, caplog, count):
     other = [text + "[decide]\ndecay = 0.5\n", text + "[source.simulated]\nseed = 3\n", text]
     for change in other:
         assert running.reload(change)
+    running.seen(2)
     before = held()
     for number in range(count):
         assert running.reload(other[number % 3])

@@ -53,11 +53,19 @@ def figure(number=0, total=5.0, dynamic=1.0, meter="m", **changes):
 
 def accounts(clock=None, plans=("a", "b"), host=("m",), model=None, why=None, **meters):
     out = []
-    made = Accounts(
-        plans={name: meters.get(name, PlanMeters(host)) for name in plans}, host=host, model=model or FakeModel(),
-        clock=clock or Clock(), epoch="e", window_ns=S, sink=out.append, why=why,
-    )  # fmt: skip
-    return made, out
+    made = Accounts(host=host, clock=clock or Clock(), epoch="e", window_ns=S, sink=out.append, why=why)
+    wanted = {name: meters.get(name, PlanMeters(host)) for name in plans}
+    return Both(made, made.stream(None, wanted, model or FakeModel())), out
+
+
+class Both:
+    """The account, and what the only stream tells it."""
+
+    def __init__(self, whole, stream):
+        self.whole, self.stream = whole, stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream if hasattr(self.stream, name) else self.whole, name)
 
 
 def test_a_windows_energy_over_its_inferences_is_what_a_classification_costs():

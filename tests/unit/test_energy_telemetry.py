@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from tests.support.sysfs import hwmon, rapl, server
 
-from firstspike import daemon
 from firstspike.bundle import open_bundle
 from firstspike.cli.common import describe, describe_energy
 from firstspike.clock import SystemClock
@@ -24,6 +23,7 @@ from firstspike.energy.meters import find
 from firstspike.energy.sampler import Sampler
 from firstspike.energy.telemetry import make, wire
 from firstspike.messages import encode
+from firstspike.rooms import rooms
 from firstspike.types import Inference, Spikes
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -140,15 +140,16 @@ def test_energy_windows_of_a_live_sensor(tmp_path, board):
     answer = Inference("emulator", np.zeros(10, np.int32), None)
     section = EnergySection(root=str(tmp_path), window_s=0.5, baseline_s=1.0)
     with ExitStack() as stack, Ticking(board / "power1_input", 50, 4.0) as sensor:
-        telemetry = make(section, tmp_path, [CHOICE], bundle, SystemClock(), "e", out.append, stack)
+        telemetry = make(section, tmp_path, {None: [CHOICE]}, SystemClock(), "e", out.append, stack)
+        account = telemetry.stream(None, [CHOICE], bundle)
         with telemetry:
             telemetry.begin(lambda: False, rest=True)
             sensor.watts = 6.0  # nobody is faster than the load
             end = time.monotonic() + 1.8
             while time.monotonic() < end:
-                telemetry.accounts.begin()
-                telemetry.accounts.answered("emulator", spikes, answer, 1_000_000)
-                telemetry.accounts.end()
+                account.begin()
+                account.answered("emulator", spikes, answer, 1_000_000)
+                account.end()
                 time.sleep(0.01)
     metered = [m for m in out if m.name == "emulator" and m.classification is not None and m.total_j is not None]
     last = metered[-1]
@@ -179,7 +180,8 @@ def test_a_counter_gives_differences(tmp_path):
         with ExitStack() as stack:
             section = EnergySection(root=str(tmp_path), window_s=0.5)
             bundle = open_bundle(MODELS / "nmnist")
-            telemetry = make(section, tmp_path, [CHOICE], bundle, SystemClock(), "e", out.append, stack)
+            telemetry = make(section, tmp_path, {None: [CHOICE]}, SystemClock(), "e", out.append, stack)
+            telemetry.stream(None, [CHOICE], bundle)
             with telemetry:
                 telemetry.begin(lambda: False, rest=False)
                 time.sleep(1.7)
@@ -206,7 +208,7 @@ def configured(root, more=None):
 @contextmanager
 def running(loaded, stopping):
     decisions, energies = [], []
-    with daemon.rooms(loaded, decisions.append, stopping.is_set, energy=energies.append) as made:
+    with rooms(loaded, decisions.append, stopping.is_set, energy=energies.append) as made:
         yield made, decisions, energies
 
 

@@ -28,7 +28,7 @@ SAMPLE = re.compile(r'^([a-z_]+)(\{([a-z]+="(?:[^"\\\n]|\\.)*",?)+\})? (-?[0-9.e
 def made(counters=None, backends=()):
     message = health().model_copy(update={"counters": counters or Counters(), "backends": list(backends)})
     figures = {"subscribers": 2, "accepted": 9, "refused": 1, "handshakes_failed": 3}
-    return Metrics(lambda: message, lambda: figures, lambda: {"decision": 4, "health": 1})
+    return Metrics(lambda: [message], lambda: figures, lambda: {"decision": 4, "health": 1})
 
 
 def parsed(text):

@@ -36,6 +36,7 @@ class FakeStream:
 
 class FakeSource:
     speed = None
+    live = False
     max_silence_us = 10_000_000
 
     def __init__(self, *streams):

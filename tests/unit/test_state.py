@@ -42,7 +42,7 @@ def test_totals_add_up_over_runs(tmp_path):
 
 def test_a_run_that_is_killed_has_been_counted(tmp_path):
     keeper = Keeper(tmp_path, period_s=1000)
-    with keeper.watching(lambda: health(1)):
+    with keeper.watching(lambda: [health(1)]):
         assert state.read(tmp_path).runs == 1
 
 

@@ -38,7 +38,7 @@ def test_noise_through_an_absent_back_end():
 
 
 def test_only_finished_files_can_be_named():
-    assert plugins.names("sources") == ["recording", "simulated"]
+    assert plugins.names("sources") == ["camera", "network", "recording", "simulated"]
     kinds = ["definition", "emulator", "lava", "ncs2", "null", "openvino", "tensorrt", "tensorrt_rtx"]
     assert plugins.names("backends") == kinds
 

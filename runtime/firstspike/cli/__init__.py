@@ -27,10 +27,12 @@ from firstspike.cli import (
     inspect,
     keys,
     meters,
+    record,
     reload,
     replay,
     run,
     schemas,
+    send,
     simulate,
     sweep,
     top,
@@ -45,14 +47,14 @@ log = logging.getLogger(__name__)
 
 COMMANDS = (
     run, reload, replay, evaluate, watch, top, info, convert, convert_slayer, hybrid, dense, inspect, sweep, bench,
-    verify, check, doctor, filters, meters, workers, keys, simulate, schemas,
+    verify, check, doctor, filters, meters, workers, keys, simulate, send, record, schemas,
 )  # fmt: skip
 
 EPILOG = """\
 exit codes (sysexits): 0 done, 64 wrong usage, 65 bad data, 66 no such input, 69 something is not available,
 70 a fault of firstspike, 74 output failed, 78 wrong configuration or bundle, 130 interrupted
 documentation: README.md, docs/protocol.md (how to subscribe from any language), docs/formats.md,
-docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/filters.md, docs/workers.md (accelerators),
+docs/conversion.md, docs/slayer.md, docs/hybrid.md, docs/filters.md, docs/workers.md (accelerators), docs/network.md,
 docs/meters.md and docs/energy.md, docs/service.md (systemd), docs/security.md, docs/metrics.md"""
 
 

@@ -34,28 +34,39 @@ def run(args: argparse.Namespace) -> int:
     loaded = apply_settings(read_layers(args.config, []), args.set)
     bundle = open_bundle(loaded.model_path)
     config = loaded.config
-    config.window.over(bundle.manifest.window)
-    config.filter.filters(loaded.base, config.window.reset_us, keep=False)
     endpoint = endpoints.resolve(config.publish.endpoint)
     remote = access.remote(config.publish.tcp, config.publish.keys, loaded.base)
     address_of(config.metrics.address, allow_remote=config.metrics.allow_remote)
-    # A back end that cannot run the bundle is a fault of the configuration too, and a source without files.
+    without = [text for name, own in loaded.streams or ((None, loaded),) if (text := _check_one(own, name))]
+    if args.json:
+        values = {".".join(key): {"value": value, "origin": origin} for key, (value, origin) in loaded.values.items()}
+        emit_json({"ok": True, "endpoint": endpoint, "model": str(loaded.model_path), "values": values,
+                   "warnings": without})  # fmt: skip
+        return 0
+    for key, (value, origin) in sorted(loaded.values.items()):
+        emit(f"{'.'.join(key)} = {value!r}  ({origin})")
+    for text in without:
+        emit(f"warning: {text}")
+    where = f"{endpoint} and {remote.endpoint}" if remote else endpoint
+    streams = f", streams {', '.join(name for name, _ in loaded.streams)}" if loaded.streams else ""
+    emit(f"ok: model {bundle.manifest.name}@{bundle.manifest.version}, publishes on {where}{streams}")
+    return 0
+
+
+def _check_one(loaded: Loaded, stream: str | None) -> str | None:
+    """A back end that cannot run the bundle is a fault of the configuration too, and a source without files.
+
+    Returns:
+        What is to be warned of.
+    """
+    bundle, config = open_bundle(loaded.model_path), loaded.config
+    config.window.over(bundle.manifest.window)
+    config.filter.filters(loaded.base, config.window.reset_us, keep=False)
     for choice in loaded.backends:
         place.make(choice, bundle).close()
     plugins.load("sources", config.source.kind).create(loaded.source_options, loaded.base).close()
     without = _without_energy(loaded, bundle)
-    if args.json:
-        values = {".".join(key): {"value": value, "origin": origin} for key, (value, origin) in loaded.values.items()}
-        emit_json({"ok": True, "endpoint": endpoint, "model": str(loaded.model_path), "values": values,
-                   "warnings": [without] if without else []})  # fmt: skip
-        return 0
-    for key, (value, origin) in sorted(loaded.values.items()):
-        emit(f"{'.'.join(key)} = {value!r}  ({origin})")
-    if without:
-        emit(f"warning: {without}")
-    where = f"{endpoint} and {remote.endpoint}" if remote else endpoint
-    emit(f"ok: model {bundle.manifest.name}@{bundle.manifest.version}, publishes on {where}")
-    return 0
+    return without if stream is None or without is None else f"stream {stream}: {without}"
 
 
 def _without_energy(loaded: Loaded, bundle: Bundle) -> str | None:

@@ -44,6 +44,7 @@ def put_plan(layers: Layers, name: str | None) -> None:
 def layers_for_files(args: argparse.Namespace) -> Layers:
     """The configuration's layers for a command that is told its files: what it does not need has no say."""
     layers = read_layers(args.config, [])
+    layers.drop_streams()
     if args.model is not None or not any(key[0] == "model" for key in layers.values()):
         model = args.model or DEFAULT_MODEL
         path = Path(model)
@@ -100,10 +101,10 @@ def describe(decision: Decision) -> str:
     confidence = decision.confidence or 0.0
     bar = "█" * round(confidence * BAR)
     window = decision.window
+    stream = "" if decision.stream is None else f"{decision.stream:<8} "
     alone = "–" if window.label is None else f"{window.label} {window.confidence:.2f}"
-    line = (
-        f"{decision.t_us / 1e6:9.3f} s {answer} {confidence:5.2f} {bar:<{BAR}} window {alone:<8} {window.events:7d} ev"
-    )
+    line = f"{stream}{decision.t_us / 1e6:9.3f} s {answer} {confidence:5.2f} {bar:<{BAR}}"
+    line += f" window {alone:<8} {window.events:7d} ev"
     stamps = decision.stamps
     if stamps.clock == "monotonic":
         line += f" {(stamps.published_ns - stamps.closed_ns) / 1e6:7.2f} ms"

@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from firstspike import daemon
 from firstspike.bundle import open_bundle
 from firstspike.cli.common import (
     add_config_arguments,
@@ -22,6 +21,7 @@ from firstspike.cli.output import Progress, emit, emit_json
 from firstspike.errors import NoInputError, UnavailableError
 from firstspike.evaluation import ABSTAINED, Evaluation, labelled
 from firstspike.messages import Decision
+from firstspike.rooms import rooms
 from firstspike.sources.recording import printable_name
 
 
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         evaluation.add(decision)
         progress.show(f"{len(evaluation.tallies)} of {len(truths)} recordings")
 
-    with daemon.rooms(loaded, take, stopping.is_set) as made, made.account or nullcontext():
+    with rooms(loaded, take, stopping.is_set) as made, made.account or nullcontext():
         made.await_plans()
         if not made.runner.first_is_ready():
             raise UnavailableError(f"{made.runner.out()[0]}: nothing was evaluated: mend that, or name another --plan")

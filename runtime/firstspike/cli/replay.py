@@ -19,6 +19,7 @@ from firstspike.cli.common import (
 )
 from firstspike.cli.output import emit, emit_json, say
 from firstspike.messages import Decision, Provisional, to_plain
+from firstspike.rooms import rooms
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recording of any known format")
     command.add_argument("--model", metavar="DIR", help="bundle, by folder or name (default: nmnist)")
-    command.add_argument("--speed", default=None, type=_speed, metavar="N|max", help="times real time (default: 1)")
+    command.add_argument("--speed", default=None, type=speed, metavar="N|max", help="times real time (default: 1)")
     command.add_argument("--loop", action="store_true", help="begin again at the end, for ever")
     command.add_argument("--json", action="store_true", help="one JSON object a decision")
     command.add_argument(
@@ -46,16 +47,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.set_defaults(run=run)
 
 
-def _speed(text: str) -> float | str:
+def speed(text: str) -> float | str:
+    """Parse a speed."""
     if text == "max":
         return text
     try:
-        speed = float(text)
+        factor = float(text)
     except ValueError:
-        speed = 0.0
-    if not 0 < speed <= 1e6:
+        factor = 0.0
+    if not 0 < factor <= 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a positive number nor 'max'")
-    return speed
+    return factor
 
 
 def geometry(text: str) -> tuple[int, int]:
@@ -94,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
             emit(describe(message) if isinstance(message, Decision) else describe_provisional(message))
 
     if args.publish is not None:
-        pipeline = daemon.run(loaded, stopping, show)
+        pipeline = daemon.run(loaded, stopping, show)[None]
     else:
-        with daemon.rooms(loaded, show, stopping.is_set, early=show) as made:
+        with rooms(loaded, show, stopping.is_set, early=show) as made:
             made.run()
         pipeline = made.pipeline
     if not args.json:

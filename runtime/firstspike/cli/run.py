@@ -54,9 +54,12 @@ def run(args: argparse.Namespace) -> int:
         Notifier(os.environ), lambda: settle(read_layers(args.config, []), args.set, args.plan), wanted, set_log_level,
         _keeper(),
     )  # fmt: skip
-    pipeline = daemon.run(loaded, stopping, manager=manager)
-    log.info("stopped: %s", describe_totals(pipeline.totals.message()))
-    return pipeline.failures[0][1].exit_code if pipeline.failures else 0
+    ran = daemon.run(loaded, stopping, manager=manager)
+    for name, pipeline in ran.items():
+        of = "" if name is None else f"stream {name} "
+        log.info("%sstopped: %s", of, describe_totals(pipeline.totals.message()))
+    codes = [pipeline.failures[0][1].exit_code for pipeline in ran.values() if pipeline.failures]
+    return codes[0] if codes else 0
 
 
 def _keeper() -> Keeper | None:

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     with subscribe(args) as subscriber:
         quiet_s = 0.0
         told: dict[str, str] = {}
+        running: set[str | None] = set()
         while not stopping.is_set():
             message = subscriber.receive(POLL_S)
             if message is None:
@@ -75,10 +76,14 @@ def run(args: argparse.Namespace) -> int:
                 continue
             quiet_s = 0.0
             _show(message, told, as_json=args.json)
-            if args.until_stop and isinstance(message, Health) and message.state == "stopping":
+            if isinstance(message, Health) and message.state != "stopping":
+                running.add(message.stream)
+            elif args.until_stop and isinstance(message, Health):
                 if not args.json:
                     say(describe_totals(message.counters))
-                break
+                running.discard(message.stream)
+                if not running:
+                    break
         lost = {topic: count for topic, count in subscriber.lost.items() if count}
         if lost or subscriber.malformed:
             say(f"lost messages: {lost or 'none'}; malformed: {subscriber.malformed}")
@@ -121,8 +126,10 @@ def _show_changes(health: Health, told: dict[str, str]) -> None:
         pid = f" (pid {backend.pid})" if backend.pid is not None else ""
         state = f"ready{pid}" if well else backend.state
         now[f"back end {backend.name}"] = ": ".join(part for part in (state, backend.reason, backend.fix) if part)
+    if health.stream is not None:
+        now = {f"{health.stream}: {subject}": text for subject, text in now.items()}
     for subject, text in now.items():
         # That all is well is news only after it was not.
-        if told.get(subject, "ok" if subject == "health" else "ready") != text:
+        if told.get(subject, "ok" if subject.endswith("health") else "ready") != text:
             say(f"{subject}: {text}")
     told.update(now)

@@ -3,6 +3,9 @@
 Plans tell of each answer (`answered`) and get what it cost, by the latest window of theirs that had a figure, or by the
 operation model. Whoever reads the meters closes windows (`close`), and each gives an energy message for the machine and
 for every plan. An inference belongs to the window in which it ended.
+
+Where a daemon has several streams, its meters are still read once: there is one `Accounts`, with lines for the plans of
+each stream, and a `StreamAccount` for each, by which its plans tell.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from firstspike.types import Inference, Spikes
 
 Names = tuple[str, ...]
 """Of meters that are added up."""
+Key = tuple[str | None, str]
+"""Of a plan's lines: its stream (None: the daemon has but one) and its name."""
 FRESH_NS = 60_000_000_000
 """A window's figure stands for the decisions after it for so long, unless a newer one takes its place."""
 STALE = "the plan's last metered energy window is more than a minute old"
@@ -56,6 +61,8 @@ class Spent:
 @dataclass(slots=True)
 class _Plan:
     meters: PlanMeters
+    group: str
+    """Plans of one group cost the same: one back end with one model, whichever stream asked it."""
     why: str | None
     """There is no metered figure."""
     totals: Totals = field(default_factory=Totals)
@@ -66,46 +73,62 @@ class Accounts:
     """Keeps the account; its methods may be called from any thread.
 
     Args:
-        plans: by name.
         host: the meters that are the machine's total; none: there is none.
-        model: of operations; None: there is none.
-        fixed: what the model says of plans that do not run the network itself but its twin: the same for all windows.
         clock: the daemon's.
         epoch: this run's name.
         window_ns: length of an energy window.
         sink: takes the messages; None: nobody wants them.
         why: the machine has no meter to read.
+        stream: whose the messages about the machine are; None: nobody's, the meters are all streams'.
     """
 
     def __init__(
-        self, *, plans: Mapping[str, PlanMeters], host: Names, model: Model | None, clock: Clock, epoch: str,
-        window_ns: int, sink: Callable[[Energy], None] | None, why: str | None,
-        fixed: Mapping[str, Modelled] | None = None,
+        self, *, host: Names, clock: Clock, epoch: str, window_ns: int, sink: Callable[[Energy], None] | None,
+        why: str | None, stream: str | None = None,
     ) -> None:  # fmt: skip
-        self._plans = {name: _Plan(meters, why) for name, meters in plans.items()}
-        self._host, self._host_totals = host, Totals()
-        self._model, self._clock, self._epoch, self._sink, self._why = model, clock, epoch, sink, why
-        self._fixed = fixed or {}
-        self._unlearnt: Spikes | None = None
+        self._plans: dict[Key, _Plan] = {}
+        self._host, self._host_totals, self._host_stream = host, Totals(), stream
+        self._clock, self._epoch, self._sink, self._why = clock, epoch, sink, why
         self.window_ns = window_ns
         self.began_ns = clock.now_ns()
         """When the first window began."""
         self._lock = threading.Lock()
-        self._work: dict[int, dict[str, Work]] = {}
+        self._work: dict[int, dict[Key, Work]] = {}
         """By the window's number."""
         self._shares: dict[Names, Shares] = {}
-        self._seq = 0
-        self._busy = 1
-        """Windows that are with the plans; at first the start of the plans themselves."""
+        self._seq: dict[str | None, int] = {}
+        """The next message's number, by stream."""
+        self._busy = 0
+        """Windows that are with the plans, and streams whose plans start."""
         self._ended_ns = self.began_ns
+
+    def stream(
+        self, name: str | None, plans: Mapping[str, PlanMeters], model: Model | None,
+        fixed: Mapping[str, Modelled] | None = None, network: str = "",
+    ) -> StreamAccount:  # fmt: skip
+        """Open the lines of a stream's plans; until its first `end` these are starting.
+
+        Args:
+            name: of the stream.
+            plans: their meters, by name.
+            model: of operations; None: there is none.
+            fixed: what it says of plans that do not run the network itself but its twin: the same for all windows.
+            network: names the stream's network where there are several.
+        """
+        with self._lock:
+            self._busy += 1
+            for plan, meters in plans.items():
+                group = f"{plan} ({network})" if network else plan
+                self._plans[name, plan] = _Plan(meters, group, self._why)
+        return StreamAccount(self, name, model, fixed or {}, self._clock)
 
     def follow(self, before: Accounts) -> None:
         """Go on where another of this run, which has ended, left off."""
         with self._lock:
             self._seq, self._host_totals = before._seq, before._host_totals
-            for name, plan in self._plans.items():
-                if name in before._plans:
-                    plan.totals = before._plans[name].totals
+            for key, plan in self._plans.items():
+                if key in before._plans:
+                    plan.totals = before._plans[key].totals
 
     def start(self) -> None:
         """Let the first window begin now: the meters are being read."""
@@ -135,14 +158,15 @@ class Accounts:
         with self._lock:
             return None if self._busy else self._ended_ns
 
-    def answered(self, name: str, spikes: Spikes, inference: Inference, latency_ns: int) -> Spent:
-        """Take a plan's answer into the account, and say what it cost."""
+    def answered(self, key: Key, found: Modelled | None, latency_ns: int) -> Spent:
+        """Take a plan's answer into the account, and say what it cost.
+
+        Args:
+            key: the plan's lines.
+            found: by the operation model; None: there is none.
+            latency_ns: from asking to the answer.
+        """
         now_ns = self._clock.now_ns()
-        found = self._fixed.get(name)
-        if found is None and self._model is not None:
-            found = self._model.inference(spikes, inference)
-            # A deterministic run has all the time: its model counts at once.
-            self._unlearnt = spikes if self._clock.kind != "virtual" else None
         virtual = self._clock.kind == "virtual"
         number = (now_ns - self.began_ns) // self.window_ns
         closed: list[Energy] = []
@@ -152,23 +176,17 @@ class Accounts:
             window = self._work.get(number)
             if window is None:
                 window = self._work[number] = {}
-            work = window.get(name)
+            work = window.get(key)
             if work is None:
-                work = window[name] = Work()
+                work = window[key] = Work()
             work.add(0 if virtual else latency_ns, found)
-            plan = self._plans[name]
+            plan = self._plans[key]
             latest, why = plan.latest, plan.why
         self._send(closed)
         if latest is not None and now_ns - latest.figure.end_ns > FRESH_NS:
             latest, why = None, STALE
         record = of_decision(found, latest, why)
         return Spent(record.dynamic_j, record.u95_j or 0.0, latest is not None, record)
-
-    def learn(self) -> None:
-        """Let the model learn from the last answer; from the thread that answers, when nobody waits any more."""
-        spikes, self._unlearnt = self._unlearnt, None
-        if self._model is not None and spikes is not None:
-            self._model.learn(spikes)
 
     def close(self, number: int, figures: Mapping[str, Figure]) -> None:
         """Close an energy window, and send its messages.
@@ -200,7 +218,7 @@ class Accounts:
         due = sorted(one for one in self._work if one < number)
         return [message for one in due for message in self._close(one, self._work.pop(one), {})]
 
-    def _close(self, number: int, work: Mapping[str, Work], figures: Mapping[str, Figure]) -> list[Energy]:
+    def _close(self, number: int, work: Mapping[Key, Work], figures: Mapping[str, Figure]) -> list[Energy]:
         start_ns = self.began_ns + number * self.window_ns
         end_ns = start_ns + self.window_ns
         whole: dict[Names, Figure] = {(): unavailable(self._why or "no meter has it in it", start_ns, end_ns)}
@@ -208,23 +226,27 @@ class Accounts:
         for names in self.sums:
             gone = {name: unavailable(f"there is no meter {name}", start_ns, end_ns) for name in names}
             whole[names] = combined([figures.get(name, gone[name]) for name in names])
-            counts = {name: one.answers for name, one in work.items() if names in self._plans[name].meters.sums}
+            counts: dict[str, int] = {}
+            for key, one in work.items():
+                if names in (plan := self._plans[key]).meters.sums:
+                    counts[plan.group] = counts.get(plan.group, 0) + one.answers
             shares[names] = self._shares.setdefault(names, Shares()).add(counts, whole[names])
         answers = sum(one.answers for one in work.values())
         host = whole[self._host]
         self._host_totals.work(answers, sum(one.modelled_j for one in work.values()))
         self._host_totals.add(host)
-        messages = [self._message("host", "host", self._host_totals, {**of_window(host), "inferences": answers})]
-        for name, plan in self._plans.items():
+        whose = self._host_stream, "host"
+        messages = [self._message("host", whose, self._host_totals, {**of_window(host), "inferences": answers})]
+        for key, plan in self._plans.items():
             sums = plan.meters.sums
             figure = combined([whole[names] for names in sums])
-            each = [shares[names].get(name, "no inference in this window") for names in sums if names]
-            alone = name in work and len(work) == 1
-            messages.append(self._close_plan(name, plan, work.get(name, Work()), figure, each, alone=alone))
+            each = [shares[names].get(plan.group, "no inference in this window") for names in sums if names]
+            alone = key in work and len(work) == 1
+            messages.append(self._close_plan(key, plan, work.get(key, Work()), figure, each, alone=alone))
         return messages
 
     def _close_plan(
-        self, name: str, plan: _Plan, work: Work, figure: Figure, each: list[Share | str], *, alone: bool
+        self, key: Key, plan: _Plan, work: Work, figure: Figure, each: list[Share | str], *, alone: bool
     ) -> Energy:
         plan.totals.work(work.answers, work.modelled_j)
         if alone:
@@ -232,9 +254,9 @@ class Accounts:
         fields = of_window(figure) | of_work(work)
         shares = [one for one in each if isinstance(one, Share)]
         lack = next((one for one in each if isinstance(one, str)), None) or figure.reason
-        if shares and len(shares) == len(each):
+        if work.answers and shares and len(shares) == len(each):
             fields["classification"] = metered(work, figure, shares, alone=alone)
-            plan.latest, plan.why = Latest(fields["classification"], figure, self._seq), None
+            plan.latest, plan.why = Latest(fields["classification"], figure, self._seq.get(key[0], 0)), None
         elif work.answers:
             fields["reason"] = plan.why = lack
             if figure.total_j is None and work.modelled:
@@ -244,14 +266,48 @@ class Accounts:
                 }  # fmt: skip
         else:
             fields["reason"] = figure.reason or "no inference in this window"
-        return self._message("backend", name, plan.totals, fields)
+        return self._message("backend", key, plan.totals, fields)
 
-    def _message(self, subject: str, name: str, totals: Totals, fields: dict[str, object]) -> Energy:
-        message = Energy.model_validate(
+    def _message(self, subject: str, key: Key, totals: Totals, fields: dict[str, object]) -> Energy:
+        stream, name = key
+        seq = self._seq.get(stream, 0)
+        self._seq[stream] = seq + 1
+        return Energy.model_validate(
             {
-                "epoch": self._epoch, "seq": self._seq, "subject": subject, "name": name, "clock": self._clock.kind,
-                "since_start": totals.message(), **fields,
+                "epoch": self._epoch, "seq": seq, "stream": stream, "subject": subject, "name": name,
+                "clock": self._clock.kind, "since_start": totals.message(), **fields,
             }
         )  # fmt: skip
-        self._seq += 1
-        return message
+
+
+class StreamAccount:
+    """What the plans of one stream tell; used by the thread that answers."""
+
+    def __init__(
+        self, accounts: Accounts, stream: str | None, model: Model | None, fixed: Mapping[str, Modelled], clock: Clock
+    ) -> None:
+        self._accounts, self._stream, self._model, self._fixed, self._clock = accounts, stream, model, fixed, clock
+        self._unlearnt: Spikes | None = None
+
+    def begin(self) -> None:
+        """See `Accounts.begin`."""
+        self._accounts.begin()
+
+    def end(self) -> None:
+        """See `Accounts.end`."""
+        self._accounts.end()
+
+    def answered(self, plan: str, spikes: Spikes, inference: Inference, latency_ns: int) -> Spent:
+        """Take a plan's answer into the account, and say what it cost."""
+        found = self._fixed.get(plan)
+        if found is None and self._model is not None:
+            found = self._model.inference(spikes, inference)
+            # A deterministic run has all the time: its model counts at once.
+            self._unlearnt = spikes if self._clock.kind != "virtual" else None
+        return self._accounts.answered((self._stream, plan), found, latency_ns)
+
+    def learn(self) -> None:
+        """Let the model learn from the last answer; from the thread that answers, when nobody waits any more."""
+        spikes, self._unlearnt = self._unlearnt, None
+        if self._model is not None and spikes is not None:
+            self._model.learn(spikes)

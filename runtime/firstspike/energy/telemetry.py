@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from firstspike.clock import Clock
 from firstspike.config import EnergySection
 from firstspike.config_plugins import BackendChoice
 from firstspike.energy import Meter
-from firstspike.energy.account import Accounts, Names, PlanMeters
+from firstspike.energy.account import Accounts, Names, PlanMeters, StreamAccount
 from firstspike.energy.baseline import Baseline
 from firstspike.energy.interval import LONGEST_DELAY, Figure, energy
 from firstspike.energy.meters import Found, find
@@ -91,12 +91,17 @@ class Telemetry:
     Args:
         accounts: whose windows are closed.
         meters: that are read.
+        plans: of each stream, with their meters.
         section: `[energy]`.
         clock: the daemon's.
     """
 
-    def __init__(self, accounts: Accounts, meters: Sequence[Meter], section: EnergySection, clock: Clock) -> None:
+    def __init__(
+        self, accounts: Accounts, meters: Sequence[Meter], plans: Mapping[str | None, Mapping[str, PlanMeters]],
+        section: EnergySection, clock: Clock,
+    ) -> None:  # fmt: skip
         self.accounts = accounts
+        self._plans = plans
         self._virtual = clock.kind == "virtual"
         self._sampler = Sampler(meters, section.sample_hz, 2 * section.window_s + 20)
         self._baselines = {meter.name: Baseline(meter) for meter in meters}
@@ -125,13 +130,26 @@ class Telemetry:
         self._thread.join()
         self._sampler.__exit__()
 
+    def stream(self, name: str | None, choices: Sequence[BackendChoice], bundle: Bundle) -> StreamAccount:
+        """The account of one stream's plans.
+
+        Args:
+            name: of the stream.
+            choices: the plans' back ends.
+            bundle: its model.
+        """
+        model = model_of(bundle, at_once=self._virtual)
+        manifest = bundle.manifest
+        network = f"{manifest.name}@{manifest.version}, {bundle.digest[:8]}" if len(self._plans) > 1 else ""
+        return self.accounts.stream(name, self._plans[name], model, twins(model, choices), network)
+
     def follow(self, before: Telemetry) -> None:
         """Go on where another of this run, which has ended, left off: totals, messages' numbers, idle power."""
         self.accounts.follow(before.accounts)
         self._baselines |= {name: one for name, one in before._baselines.items() if name in self._baselines}
 
     def begin(self, stopping: Callable[[], bool], *, rest: bool) -> None:
-        """Tell that the plans are ready: from here on the machine is idle when nothing is inferred.
+        """Tell that a stream's plans are ready: from here on the machine is idle when nothing is inferred.
 
         Args:
             stopping: True ends the wait.
@@ -214,7 +232,7 @@ def twins(model: Model | None, choices: Sequence[BackendChoice]) -> dict[str, Mo
 
 
 def make(
-    section: EnergySection, base: Path, choices: Sequence[BackendChoice], bundle: Bundle, clock: Clock, epoch: str,
+    section: EnergySection, base: Path, streams: Mapping[str | None, Sequence[BackendChoice]], clock: Clock, epoch: str,
     sink: Callable[[Energy], None] | None, stack: ExitStack,
 ) -> Telemetry:  # fmt: skip
     """What feeds the account, to be entered.
@@ -222,30 +240,36 @@ def make(
     Args:
         section: `[energy]`.
         base: what a relative root counts from.
-        choices: the plans' back ends.
-        bundle: the model.
-        clock: the daemon's.
+        streams: the back ends of each one's plans.
+        clock: the daemon's; of a virtual one, which stands for one stream's time, the stream's.
         epoch: this run's name.
         sink: takes the messages.
         stack: closes what is opened.
     """
+    host: Names = ()
+    why: str | None = VIRTUAL
+    plans: dict[str | None, dict[str, PlanMeters]] = {}
+    meters: list[Meter] = []
     if clock.kind == "virtual":
-        wiring = Wiring((), {choice.name: PlanMeters((), () if choice.parts else None) for choice in choices}, VIRTUAL)
-        meters: list[Meter] = []
+        for name, choices in streams.items():
+            plans[name] = {choice.name: PlanMeters((), () if choice.parts else None) for choice in choices}
     else:
         found = find(base / section.root) if section.meters else Found((), ())
-        wiring = wire(section, choices, found)
-        meters = [meter for name in wiring.names if (meter := found.named(name)) is not None]
+        wanted: list[str] = []
+        for name, choices in streams.items():
+            wiring = wire(section, choices, found)
+            host, why, plans[name] = wiring.host, wiring.why, wiring.plans
+            wanted += wiring.names
+        meters = [meter for name in dict.fromkeys(wanted) if (meter := found.named(name)) is not None]
         for name in found.names():
             meter = found.named(name)
             if meter is not None and meter not in meters:
                 meter.close()
         for opened in meters:
             stack.callback(opened.close)
-        log.info("energy: %s", ", ".join(wiring.names) or wiring.why)
-    model = model_of(bundle, at_once=clock.kind == "virtual")
+        log.info("energy: %s", ", ".join(dict.fromkeys(wanted)) or why)
     accounts = Accounts(
-        plans=wiring.plans, host=wiring.host, model=model, fixed=twins(model, choices), clock=clock, epoch=epoch,
-        window_ns=round(section.window_s * 1e9), sink=sink, why=wiring.why,
+        host=host, clock=clock, epoch=epoch, window_ns=round(section.window_s * 1e9), sink=sink, why=why,
+        stream=next(iter(streams)) if clock.kind == "virtual" else None,
     )  # fmt: skip
-    return Telemetry(accounts, meters, section, clock)
+    return Telemetry(accounts, meters, plans, section, clock)

@@ -7,6 +7,7 @@ from typing import Any
 
 from firstspike import plugins
 from firstspike.backends import Backend
+from firstspike.backends._shared import Shared
 from firstspike.bundle import Bundle
 from firstspike.config_plugins import BackendChoice
 from firstspike.errors import BundleError
@@ -14,15 +15,17 @@ from firstspike.hybrid.accumulate import accumulated_shape, interval_of
 from firstspike.hybrid.alone import FrontBackend
 from firstspike.hybrid.chain import ChainBackend
 from firstspike.shelf import Shelf, key_of
+from firstspike.worker.backend import WorkerModule
 
 PARTS = ("front", "back")
 
 
 class Parts:
-    """The parts of a daemon's plans, each made once: plans that name one back end for the same part share it."""
+    """The parts of a stream's plans, each made once: plans that name one back end for the same part share it."""
 
-    def __init__(self, shelf: Shelf | None = None) -> None:
+    def __init__(self, shelf: Shelf | None = None, stream: str | None = None) -> None:
         self._shelf = Shelf() if shelf is None else shelf
+        self._stream = stream or ""
 
     def get(self, part: str, choice: BackendChoice, bundle: Bundle, *given: Any) -> Any:
         """The front or the back of the bundle that all plans run.
@@ -31,7 +34,7 @@ class Parts:
             BundleError: the back end that was chosen cannot run it.
             UnavailableError: what it needs is not there.
         """
-        key = key_of(part, bundle.digest, choice.name, choice.kind, choice.options)
+        key = key_of(part, self._stream, bundle.digest, choice.name, choice.kind, choice.options)
         return self._shelf.get(key, lambda: _maker(choice, part)(choice.options, bundle, *given), _close)
 
     def close(self) -> None:
@@ -69,11 +72,18 @@ def make(choice: BackendChoice, bundle: Bundle, shared: Parts | None = None) -> 
         raise
 
 
-def kept(choice: BackendChoice, bundle: Bundle, shelf: Shelf) -> Backend:
-    """As `make`; what is on the shelf already is taken from there, and what is made is put there."""
+def kept(choice: BackendChoice, bundle: Bundle, shelf: Shelf, stream: str | None = None) -> Backend:
+    """As `make`; what is on the shelf already is taken from there, and what is made is put there.
+
+    Several streams that have a name share workers which run the whole model, in turns; all else is each one's own.
+    """
     if bundle.manifest.parts is not None:
-        return make(choice, bundle, Parts(shelf))
-    key = key_of("plan", bundle.digest, choice.name, choice.kind, choice.options)
+        return make(choice, bundle, Parts(shelf, stream))
+    if stream is not None and isinstance(_module(choice), WorkerModule):
+        key = key_of("shared", bundle.digest, choice.name, choice.kind, choice.options)
+        shared: Shared = shelf.get(key, lambda: Shared(make(choice, bundle)), _close)
+        return shared.access()
+    key = key_of("plan", stream or "", bundle.digest, choice.name, choice.kind, choice.options)
     backend: Backend = shelf.get(key, lambda: make(choice, bundle), _close)
     return backend
 

@@ -30,10 +30,10 @@ class ChildFailedError(Exception):
 class Child:
     """One child process and the frames it sends."""
 
-    def __init__(self, memory_bytes: int, progress_s: float) -> None:
+    def __init__(self, memory_bytes: int, progress_s: float, module: str = "decode_child") -> None:
         self.progress_s = progress_s
         self.said = b""
-        argv = [sys.executable, "-I", "-m", "firstspike.sources.decode_child", str(os.getpid()), str(memory_bytes)]
+        argv = [sys.executable, "-I", "-m", f"firstspike.sources.{module}", str(os.getpid()), str(memory_bytes)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
         assert self.process.stdin and self.process.stdout and self.process.stderr  # noqa: S101, PT018 for the type checker
@@ -79,9 +79,21 @@ class Child:
         within_s = self.progress_s if within_s is None else within_s
         deadline = time.monotonic() + within_s
         kind, length = frames.HEADER.unpack(self._exactly(frames.HEADER.size, deadline))
-        if length > frames.LIMITS.get(kind, -1) or (kind == frames.EVENTS and length % EVENT.itemsize):
+        extra = {frames.EVENTS: length, frames.CAMERA: length - frames.BATCH.size}.get(kind, 0)
+        if length > frames.LIMITS.get(kind, -1) or extra < 0 or extra % EVENT.itemsize:
             raise ChildFailedError("sent what is no frame: its memory may be corrupt")
         return kind, self._exactly(length, deadline)
+
+    def ready(self, within_s: float) -> bool:
+        """Wait until the child has written something, or is gone: then `receive` need not wait for its start."""
+        deadline = time.monotonic() + within_s
+        while True:
+            found = self.poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            if any(fd == self.output for fd, _ in found):
+                return True
+            if not found:
+                return False
+            self._drain()
 
     def _exactly(self, size: int, deadline: float) -> memoryview:
         # Fresh memory, which the caller keeps; not cleared first, as a bytearray would be.

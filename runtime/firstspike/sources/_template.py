@@ -54,6 +54,7 @@ class NoiseSource:
     """Hands out segments: files one after another, or a camera each time it is plugged in."""
 
     speed: float | None = 1.0  # times real time; None for a live camera: its events come when they come
+    live = False  # True: `opened` yields a LiveStream; see network.py
     max_silence_us = 10_000_000  # longer silences of a recording are not sat out
 
     def __init__(self, options: Options) -> None:

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-import faery
 import numpy as np
 
 from firstspike.errors import DataError, FirstspikeError, OutputError
 from firstspike.types import Events
 
-_TRACK = 0
+TRACK = 0
 _MAGIC_BYTES = len(b"#!AER-DAT4.0\r\n")
 _CHUNK = 65_536
 _MAX_SIDE = 32_767
@@ -59,8 +58,8 @@ def write_aedat4(
         temporary = Path(name)
         os.close(handle)
         count = _encode(temporary, target, batches, (width, height), source)
-        _check(temporary, target, count)
-        _make_durable(temporary, target)
+        check(temporary, target, count)
+        make_durable(temporary, target)
         temporary = None
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror or error}") from error
@@ -72,18 +71,30 @@ def write_aedat4(
 
 def _encode(temporary: Path, target: Path, batches: Iterable[Events], size: tuple[int, int], source: str) -> int:
     last = count = 0
-    with _output_errors(target), faery.aedat.Encoder(temporary, _description(*size, source), ("lz4", 1)) as encoder:
+    with output_errors(target), encoder(temporary, size, source) as out:
         for batch in batches:
             for start in range(0, len(batch), _CHUNK):
                 events = batch[start : start + _CHUNK]
                 last = _validated(events, last, size, target)
-                encoder.write(_TRACK, _converted(events))
+                out.write(TRACK, converted(events))
                 count += len(events)
     return count
 
 
+def _faery() -> Any:
+    """Imported late: it takes 0.3 s, and few who import this module write a file."""
+    import faery
+
+    return faery
+
+
+def encoder(temporary: Path, size: tuple[int, int], source: str) -> Any:
+    """Faery's, with one stream of events; a context whose end completes the file."""
+    return _faery().aedat.Encoder(temporary, _description(*size, source), ("lz4", 1))
+
+
 @contextmanager
-def _output_errors(target: Path) -> Iterator[None]:
+def output_errors(target: Path) -> Iterator[None]:
     """Faery tells every failure to write as a RuntimeError; what it would refuse was refused before."""
     try:
         yield
@@ -105,8 +116,9 @@ def _validated(events: Events, last: int, size: tuple[int, int], target: Path) -
     return int(t[-1])
 
 
-def _converted(events: Events) -> Any:
-    packed = np.empty(len(events), faery.EVENTS_DTYPE)
+def converted(events: Events) -> Any:
+    """The events as faery takes them."""
+    packed = np.empty(len(events), _faery().EVENTS_DTYPE)
     packed["t"] = events["t"]
     packed["x"] = events["x"]
     packed["y"] = events["y"]
@@ -116,7 +128,7 @@ def _converted(events: Events) -> Any:
 
 def _description(width: int, height: int, source: str) -> list[Any]:
     """The XML tree that DV writes: one stream of events with its size and its camera."""
-    node, attribute = faery.aedat.DescriptionNode, faery.aedat.DescriptionAttribute
+    node, attribute = _faery().aedat.DescriptionNode, _faery().aedat.DescriptionAttribute
     path = "/mainloop/Recorder/outInfo/"
     stream = {
         "compression": "LZ4",
@@ -127,14 +139,14 @@ def _description(width: int, height: int, source: str) -> list[Any]:
     }
     info = {"sizeX": attribute("int", width), "sizeY": attribute("int", height)}
     info["source"] = attribute("string", escape(source))
-    leaf = node("info", f"{path}{_TRACK}/info/", info, [])
+    leaf = node("info", f"{path}{TRACK}/info/", info, [])
     texts = {key: attribute("string", value) for key, value in stream.items()}
-    return [node("outInfo", path, {}, [node(str(_TRACK), f"{path}{_TRACK}/", texts, [leaf])])]
+    return [node("outInfo", path, {}, [node(str(TRACK), f"{path}{TRACK}/", texts, [leaf])])]
 
 
-def _check(temporary: Path, target: Path, count: int) -> None:
+def check(temporary: Path, target: Path, count: int) -> None:
     """OutputError unless the file's own table of packets is whole, to its last byte, and counts every event."""
-    with _output_errors(target), faery.aedat.Decoder(temporary) as decoder:
+    with output_errors(target), _faery().aedat.Decoder(temporary) as decoder:
         packets = decoder.file_data_definitions()
     found = sum(packet.elements_count for packet in packets)
     with temporary.open("rb") as file:
@@ -165,7 +177,7 @@ def _is_lz4_frame(data: bytes) -> bool:
     return False
 
 
-def _make_durable(temporary: Path, target: Path) -> None:
+def make_durable(temporary: Path, target: Path) -> None:
     """Brings the data to the disk, then gives the file its name and rights."""
     mask = os.umask(0)
     os.umask(mask)

@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from firstspike import errors
+from firstspike import errors, progress
 from firstspike.errors import DataError, UnavailableError
-from firstspike.progress import READER, THREADS
 from firstspike.sources import _decode_frames as frames
 from firstspike.sources._decode_link import Child, ChildFailedError
 from firstspike.types import EVENT, Events, RecordingInfo, RecordingStats
@@ -99,7 +98,7 @@ class Recording:
         while self._child is not None:
             try:
                 kind, body = self._child.receive()
-                THREADS.beat(READER)  # a long search within a file is no hang; the child's own limit finds that
+                progress.beat()  # a long search within a file is no hang; the child's own limit finds that
                 if kind == frames.EVENTS:
                     yield np.frombuffer(body, EVENT)
                 elif kind == frames.STATS:
@@ -207,7 +206,7 @@ class DecoderProcess:
         kind = frames.TICK
         while kind == frames.TICK:
             kind, body = child.receive()
-            THREADS.beat(READER)
+            progress.beat()
         try:
             if kind == frames.INFO:
                 self._current = Recording(self, child, path, _INFO.validate_python(_strict(body)))

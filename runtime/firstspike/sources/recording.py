@@ -70,6 +70,8 @@ def printable_name(path: Path) -> str:
 class RecordingSource:
     """Replays files through one supervised decoder process."""
 
+    live = False
+
     def __init__(self, options: Options, base: Path) -> None:
         self.speed = None if options.speed == "max" else options.speed
         self.max_silence_us = round(options.max_silence_s * 1e6)

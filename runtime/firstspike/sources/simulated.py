@@ -48,6 +48,8 @@ class _Simulation:
 class SimulatedSource:
     """One segment: a simulated camera."""
 
+    live = False
+
     def __init__(self, options: Options) -> None:
         self.speed = None if options.speed == "max" else options.speed
         self.max_silence_us = 60_000_000  # the longest pause that can be asked for

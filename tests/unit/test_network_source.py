@@ -1,0 +1,433 @@
+"""Events over the network: what arrives, what was lost on the way, and what is refused."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import struct
+import threading
+import time
+
+import faery
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from firstspike.errors import UnavailableError
+from firstspike.messages import Counters
+from firstspike.sender import Sender, play
+from firstspike.sources import Segment, Waiting, network
+from firstspike.sources._packets import END, FOREIGN, HEADER, Header, Unwrap, pack_events, pack_header, parse_header
+from firstspike.types import EVENT, join
+
+
+def events_of(n, seed=0, start=0, width=320, height=240):
+    rng = np.random.default_rng(seed)
+    events = np.zeros(n, EVENT)
+    events["t"] = start + np.sort(rng.integers(0, 100 * max(1, n), n))
+    events["x"], events["y"] = rng.integers(0, width, n), rng.integers(0, height, n)
+    events["p"] = rng.integers(0, 2, n)
+    return events
+
+
+class Listener:
+    """A source that listens at a free port, and what it got."""
+
+    def __init__(self, **options):
+        options.setdefault("address", "udp://127.0.0.1:0")
+        self.source = network.create(network.Options(**options), None)
+        self.address = options["address"]
+        if self.address.startswith("udp"):
+            host, port = self.source.port.address
+            self.address = f"udp://{host}:{port}"
+            self.to = host, port
+        else:
+            assert self.source.port
+        self.counts = dict.fromkeys(self.source.counts, 0)
+
+    def stream(self, segments=None, within_s=5.0):
+        """The next segment's stream."""
+        segments = segments or self.source.segments()
+        end = time.monotonic() + within_s
+        for segment in segments:
+            if isinstance(segment, Segment):
+                with segment.open() as stream:
+                    return stream
+            self.add(segment.counts)
+            assert time.monotonic() < end, "no stream began"
+        raise AssertionError("the source ended")
+
+    def add(self, counts):
+        for name, count in counts.items():
+            self.counts[name] += count
+
+    def gather(self, stream, n=None, within_s=5.0):
+        """Events until the stream ends, or there are `n`."""
+        found, end = [], time.monotonic() + within_s
+        while time.monotonic() < end:
+            arrival = stream.receive(0.05)
+            found.append(arrival.events)
+            self.add(stream.take_counts())
+            if arrival.ended or (n is not None and sum(map(len, found)) >= n):
+                return join(found)
+        raise AssertionError(f"{sum(map(len, found))} events came, and no end")
+
+    def send(self, *packets):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+            for packet in packets:
+                out.sendto(packet, self.to)
+
+
+@pytest.fixture
+def listen(monkeypatch):
+    monkeypatch.setattr(network, "DROPS_S", 0.0)
+    made = []
+
+    def make(**options):
+        made.append(Listener(**options))
+        return made[-1]
+
+    yield make
+    for listener in made:
+        listener.source.close()
+
+
+def packet(sequence, events, before, session=7, flags=0, width=320, height=240, stream=0):
+    base = int(events["t"][0]) if len(events) else 0
+    head = Header(flags, stream, session, sequence, width, height, len(events), before, base)
+    return pack_header(head) + pack_events(events, base).tobytes()
+
+
+def packets_of(events, size=10, **fields):
+    return [
+        packet(number, events[start : start + size], start, **fields)
+        for number, start in enumerate(range(0, len(events), size))
+    ]
+
+
+def test_what_is_counted_has_a_place_in_health():
+    assert network.create(network.Options(), None).counts.keys() <= Counters.model_fields.keys()
+
+
+@pytest.mark.parametrize("zmq", [False, True])
+def test_all_events_arrive_as_they_were_and_the_stream_ends(listen, tmp_path, zmq):
+    listener = listen(address=f"ipc://{tmp_path}/s") if zmq else listen()
+    sent = events_of(5000)
+
+    def work():
+        with Sender(listener.address, 320, 240) as sender:
+            sender.send(sent)
+
+    sender = threading.Thread(target=work)
+    sender.start()  # a ZeroMQ socket takes its sender in while it is read
+    stream = listener.stream()
+    assert (stream.info.width, stream.info.height, stream.info.geometry_from) == (320, 240, "header")
+    np.testing.assert_array_equal(listener.gather(stream), sent)
+    sender.join()
+    assert sum(listener.counts.values()) == 0
+    assert stream.receive(0).ended
+
+
+def test_times_of_decades_and_before_zero_survive(listen):
+    listener = listen()
+    sent = join([events_of(10, start=-(10**15)), events_of(10, start=10**15)])
+    with Sender(listener.address, 320, 240) as sender:
+        sender.send(sent)
+    np.testing.assert_array_equal(listener.gather(listener.stream()), sent)
+
+
+def test_lost_packets_and_their_events_are_counted_exactly(listen):
+    listener, sent = listen(), events_of(100)
+    packets = packets_of(sent)
+    listener.send(*packets[:3], *packets[5:8], packets[9], packet(10, sent[:0], 100, flags=END))
+    assert len(listener.gather(listener.stream())) == 70
+    assert (listener.counts["lost_packets"], listener.counts["lost_events"]) == (3, 30)
+
+
+def test_an_end_tells_of_packets_lost_before_it(listen):
+    listener, sent = listen(), events_of(100)
+    listener.send(*packets_of(sent)[:8], packet(10, sent[:0], 100, flags=END))
+    listener.gather(listener.stream())
+    assert (listener.counts["lost_packets"], listener.counts["lost_events"]) == (2, 20)
+
+
+def test_who_joins_late_has_lost_nothing(listen):
+    listener, sent = listen(), events_of(100)
+    listener.send(*packets_of(sent)[4:], packet(10, sent[:0], 100, flags=END))
+    assert len(listener.gather(listener.stream())) == 60
+    assert listener.counts["lost_packets"] == 0
+
+
+def test_packets_that_overtook_each_other_are_used_once(listen):
+    listener, sent = listen(), events_of(60)
+    packets = packets_of(sent)
+    order = [0, 2, 1, 1, 3, 3, 5, 4]
+    listener.send(*(packets[i] for i in order), packet(6, sent[:0], 60, flags=END))
+    got = listener.gather(listener.stream())
+    assert sorted(got.tolist()) == sorted(sent.tolist())
+    assert (listener.counts["lost_packets"], listener.counts["reordered_packets"]) == (2, 2)
+    assert listener.counts["refused_packets"] == 2
+
+
+def test_numbers_wrap_without_a_loss(listen):
+    listener, sent = listen(), events_of(40)
+    numbers = [0xFFFFFFFE, 0xFFFFFFFF, 0, 1]
+    listener.send(
+        *(packet(n, sent[i * 10 : i * 10 + 10], i * 10) for i, n in enumerate(numbers)),
+        packet(2, sent[:0], 40, flags=END),
+    )
+    assert len(listener.gather(listener.stream())) == 40
+    assert listener.counts["lost_packets"] == 0
+
+
+def test_garbage_is_counted_and_harms_nobody(listen):
+    listener, sent = listen(), events_of(50)
+    good = packets_of(sent)
+    bad = [
+        b"", b"x", b"FSEV", b"\0" * 40, b"\xff" * 1400, good[0][:-1], good[0] + b"\0" * 8, good[0][:39],
+        b"FSEV\2" + good[0][5:], b"FSEV\1\x80" + good[0][6:], packet(0, sent[:1], 0, width=0),
+        pack_header(Header(0, 0, 7, 0, 9, 9, 0, 0, 1 << 60)), b"GET / HTTP/1.1\r\n\r\n" * 5,
+    ]  # fmt: skip
+    listener.send(*bad, *good, *bad, packet(5, sent[:0], 50, flags=END))
+    np.testing.assert_array_equal(listener.gather(listener.stream()), sent)
+    assert listener.counts["refused_packets"] == 2 * len(bad)
+    assert listener.counts["lost_packets"] == 0
+
+
+def test_a_second_sender_is_refused_while_the_first_one_sends(listen):
+    listener, sent = listen(), events_of(40)
+    mine, other = packets_of(sent), packets_of(events_of(40, 1), session=8)
+    both = [one for pair in zip(mine, other, strict=True) for one in pair]
+    listener.send(*both, packet(4, sent[:0], 40, flags=END))
+    np.testing.assert_array_equal(listener.gather(listener.stream()), sent)
+    assert listener.counts["refused_packets"] == 4
+
+
+def test_a_sender_that_was_restarted_begins_another_segment(listen, monkeypatch):
+    monkeypatch.setattr(network, "TAKE_OVER_S", 0.05)
+    listener, first, second = listen(), events_of(20), events_of(20, 1)
+    segments = listener.source.segments()
+    listener.send(*packets_of(first))
+    stream = listener.stream(segments)
+    np.testing.assert_array_equal(listener.gather(stream, 20), first)
+    time.sleep(0.1)
+    listener.send(*packets_of(second, session=8))
+    assert len(listener.gather(stream)) == 0  # it ends, for the other has come
+    np.testing.assert_array_equal(listener.gather(listener.stream(segments), 20), second)
+    assert listener.counts["lost_packets"] == 0
+
+
+def test_a_sensor_of_another_size_begins_another_segment(listen):
+    listener, sent = listen(), events_of(20)
+    segments = listener.source.segments()
+    listener.send(packet(0, sent[:10], 0), packet(1, sent[10:], 10, width=640))
+    stream = listener.stream(segments)
+    assert len(listener.gather(stream)) == 10
+    assert listener.stream(segments).info.width == 640
+
+
+def test_silence_ends_the_stream_and_an_empty_packet_is_none(listen):
+    listener, sent = listen(silence_s=0.3), events_of(10)
+    listener.send(*packets_of(sent))
+    stream = listener.stream()
+    began = time.monotonic()
+    for number in range(4):
+        time.sleep(0.1)
+        head = Header(0, 0, 7, 1 + number, 320, 240, 0, 10, 50_000 + number)
+        listener.send(pack_header(head))
+        assert not (arrival := stream.receive(1)).ended
+    assert (len(arrival.events), arrival.reached_us) == (0, 50_003)
+    listener.gather(stream)
+    assert time.monotonic() - began > 0.6
+
+
+def test_that_nothing_was_there_is_dated_by_the_look_not_by_its_end(listen, monkeypatch):
+    listener = listen()
+    listener.send(*packets_of(events_of(10)))
+    stream = listener.stream()
+    listener.gather(stream, 10)
+    looked = []
+    monkeypatch.setattr(stream, "_read", lambda: (looked.append(time.monotonic_ns()), time.sleep(0.05))[1])
+    for within_s in (0, 0.01):
+        # The reader is held up after its look: what came meanwhile must not be closed out by time.
+        assert stream.receive(within_s).arrived_ns <= looked[-1]
+
+
+def test_of_several_cameras_one_is_taken(listen):
+    listener, sent = listen(stream=3), events_of(20)
+    listener.send(packet(0, sent[:10], 0, stream=2, session=1), *packets_of(sent, stream=3))
+    np.testing.assert_array_equal(listener.gather(listener.stream(), 20), sent)
+    assert listener.counts["refused_packets"] == 0
+
+
+def test_nobody_sending_is_a_reason_and_no_end(listen):
+    listener = listen()
+    first = next(listener.source.segments())
+    assert isinstance(first, Waiting)
+    assert "nobody sends: try 'firstspike send" in first.reason
+
+
+def test_once_is_the_end(listen):
+    listener = listen(once=True)
+    listener.send(*packets_of(events_of(10)))
+    segments = listener.source.segments()
+    listener.stream(segments)
+    assert list(segments) == []
+
+
+def test_only_those_named_may_send(listen):
+    listener, sent = listen(allow=["192.0.2.0/24"]), events_of(10)
+    listener.send(*packets_of(sent))
+    waiting = next(listener.source.segments())
+    assert isinstance(waiting, Waiting)
+    assert waiting.counts["refused_packets"] == 1
+    listener = listen(allow=["127.0.0.0/8"])
+    listener.send(*packets_of(sent))
+    assert len(listener.gather(listener.stream(), 10)) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"address": "udp://0.0.0.0:3333"}, "open to other machines"),
+        ({"address": "udp://[::]:3333"}, "open to other machines"),
+        ({"address": "udp://192.0.2.7:3333"}, "open to other machines"),
+        ({"address": "tcp://0.0.0.0:3333", "allow": ["10.0.0.0/8"]}, "from this machine alone"),
+        ({"address": "udp://camera.local:3333"}, "is no IP address"),
+        ({"address": "udp://127.0.0.1"}, "must be udp://"),
+        ({"address": "http://127.0.0.1:1"}, "must be udp://"),
+        ({"address": "udp://127.0.0.1:99999"}, "out of range"),
+        ({"allow": ["10.0.0.0/8/9"]}, "10.0.0.0/8/9"),
+        ({"format": "aestream"}, "set width and height"),
+        ({"width": 3}, "given together"),
+    ],
+)
+def test_what_is_unsafe_or_makes_no_sense_is_refused(options, part):
+    with pytest.raises(ValidationError) as caught:
+        network.Options(**options)
+    assert part in str(caught.value)
+
+
+def test_an_open_address_with_a_list_of_senders_is_allowed():
+    network.Options(address="udp://0.0.0.0:3333", allow=["10.0.0.0/8", "fe80::/10"])
+
+
+def test_an_address_that_is_taken_says_so(listen):
+    address = listen().address
+    with pytest.raises(UnavailableError, match="another program listens there"):
+        network.create(network.Options(address=address), None).port  # noqa: B018 (it opens)
+    with pytest.raises(UnavailableError, match="is it this machine's"):
+        network.create(network.Options(address="udp://192.0.2.7:3333", allow=["10.0.0.0/8"]), None).port  # noqa: B018
+
+
+def test_a_zeromq_path_is_locked_and_not_open_to_all(listen, tmp_path):
+    address = f"ipc://{tmp_path}/s"
+    listen(address=address)
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o660
+    with pytest.raises(UnavailableError, match="another program listens there"):
+        network.create(network.Options(address=address), None).port  # noqa: B018 (it opens)
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(UnavailableError, match="no socket"):
+        network.create(network.Options(address=f"ipc://{tmp_path}/mine"), None).port  # noqa: B018
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_the_kernels_buffer_is_told_as_it_is(listen):
+    port = listen(buffer_mib=1.0).source.port
+    real = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with real:
+        real.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        assert port.buffer_bytes >= real.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+    assert "kernel buffer" in port.about
+    assert ("instead of" in port.about) == (port.buffer_bytes < 1 << 20)
+
+
+def test_what_the_kernel_drops_is_counted_and_is_what_is_lost(listen):
+    listener, sent = listen(buffer_mib=0.03), events_of(40_000)
+    packets = packets_of(sent, 100)
+    listener.send(*packets)
+    stream = listener.stream()
+    got = 0
+    while len((arrival := stream.receive(0.05)).events):
+        got += len(arrival.events)
+    listener.send(packet(400, sent[:0], len(sent), flags=END))
+    listener.gather(stream)
+    listener.add(stream.take_counts())
+    assert listener.counts["kernel_drops"] > 0
+    assert listener.counts["lost_packets"] == listener.counts["kernel_drops"]
+    assert got + listener.counts["lost_events"] == len(sent)
+
+
+# faery leaves its socket to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(("kind", "theirs"), [("faery", "t64_x16_y16_on8"), ("faery32", "t32_x16_y15_on1")])
+def test_packets_that_faery_sends(listen, kind, theirs):
+    listener, sent = listen(format=kind, width=320, height=240), events_of(1000)
+    array = np.empty(len(sent), faery.EVENTS_DTYPE)
+    array["t"], array["x"], array["y"], array["on"] = sent["t"], sent["x"], sent["y"], sent["p"]
+    faery.events_stream_from_array(array, (320, 240)).to_udp(listener.to, format=theirs)
+    gc.collect()
+    stream = listener.stream()
+    np.testing.assert_array_equal(listener.gather(stream, 1000), sent)
+    assert "losses on the way are not known" in stream.info.notes[0]
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_packets_that_aestream_sends(listen, timed):
+    listener, sent = listen(format="aestream", width=320, height=240), events_of(100)
+    body = b""
+    for t, x, y, p in sent.tolist():
+        # As dvs_to_udp.cpp: column in the upper half, whose highest bit says that there is no time.
+        body += struct.pack("<I", (x if timed else x | 0x8000) << 16 | p << 15 | y)
+        body += struct.pack("<I", t) if timed else b""
+    listener.send(body[:400], body[400:])
+    got = listener.gather(listener.stream(), 100)
+    for name in ("x", "y", "p", "t") if timed else ("x", "y", "p"):
+        np.testing.assert_array_equal(got[name], sent[name])
+    now_us = time.monotonic_ns() // 1000
+    assert timed or (now_us - got["t"] >= 0).all()
+
+
+@pytest.mark.parametrize("kind", sorted(FOREIGN))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_events_or_refused(kind, data):
+    events = FOREIGN[kind](memoryview(data), 5, Unwrap())
+    assert events is None or (events.dtype == EVENT and len(events) > 0)
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_header_or_none(data):
+    assert parse_header(data, len(data) - HEADER.size) is None or data.startswith(b"FSEV\1")
+
+
+@given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=30), st.integers(1, 5))
+def test_times_of_32_bits_are_unwrapped_however_they_are_cut(steps, size):
+    times = np.cumsum(np.array(steps, np.int64) // 2)
+    short, unwrap = times.astype(np.uint32), Unwrap()
+    got = np.concatenate([unwrap(short[i : i + size]) for i in range(0, len(short), size)])
+    np.testing.assert_array_equal(got, times)
+
+
+def test_a_paced_sender_keeps_the_recordings_time_and_tells_it_in_silence(listen):
+    listener = listen()
+    sent = np.zeros(3, EVENT)
+    sent["t"] = [1000, 1500, 401_000]
+    began = time.monotonic()
+    with Sender(listener.address, 320, 240) as sender:
+        play(sender, [sent], 1.0, None, lambda: False)
+        assert sender.sent.packets >= 4  # two with events, and the time in between
+    assert time.monotonic() - began >= 0.4
+    np.testing.assert_array_equal(listener.gather(listener.stream()), sent)
+    assert listener.counts["lost_packets"] == 0
+
+
+def test_what_is_sent_at_a_rate_takes_its_time(listen):
+    listener, sent = listen(), events_of(3000)
+    began = time.monotonic()
+    with Sender(listener.address, 320, 240) as sender:
+        play(sender, [sent], None, 10_000, lambda: False)
+    assert time.monotonic() - began >= 0.25
+    assert len(listener.gather(listener.stream())) == 3000
