@@ -300,3 +300,22 @@ def test_a_reload_before_all_streams_run_is_refused(start, text, tmp_path):
     assert [one.state for one in running.manager.health.all()] == ["running", "starting"]
     running.seen(1, ("right",))
     assert running.reload(text + "[decide]\ndecay = 0.5\n"), running.error
+
+
+def test_clips_go_on_over_a_reload_that_leaves_the_source_as_it_is(start, text, tmp_path):
+    text += '[record]\non = "fault"\nlookback_s = 0.1\nafter_s = 0.1\nmax_s = 0.2\nfree_mib = 0\n'
+    running = start(text)
+    clips = tmp_path / "clips"
+    assert running.reload(text.replace("deadline_ms = 1000", "deadline_ms = 0.001")), running.error
+    deadline = time.monotonic() + 20
+    while not ([*clips.glob("*left*.aedat4")] and [*clips.glob("*right*.aedat4")]):  # every decision is late now
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert {one.status for one in running.decisions[-4:]} <= {"late", "dropped"}
+    written = [one.counters.clips_written for one in running.manager.health.all()]
+    assert running.reload(text.replace("deadline_ms = 1000", "deadline_ms = 0.002")), running.error
+    while any(
+        now.counters.clips_written <= before for now, before in zip(running.manager.health.all(), written, strict=True)
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
