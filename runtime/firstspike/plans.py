@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from firstspike.backends import Backend, SteppingBackend
 from firstspike.clock import Clock
-from firstspike.energy.account import StreamAccount
+from firstspike.energy.stream import StreamAccount
 from firstspike.messages import BackendHealth
 from firstspike.messages_energy import DecisionEnergy
 from firstspike.schedule import Outcome, Plan, Scheduler, Settings

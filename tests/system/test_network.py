@@ -170,3 +170,52 @@ def test_two_cameras_of_one_daemon_and_one_that_falls_silent_does_not_concern_th
                 stopped |= {message.stream} if isinstance(message, Health) and message.state == "stopping" else set()
         assert daemon.wait(10) == 0
         assert "stream left stopped: 0 events" in daemon.stderr.read()
+
+
+FILTERS = """
+[filter]
+background_us = 5000
+learn_s = 0.2
+hot_min_hz = 200.0
+"""
+
+
+def test_filters_of_a_live_stream_drop_noise_and_the_hot_pixels_it_learned_survive_a_restart(tmp_path):
+    address = f"udp://127.0.0.1:{free_port()}"
+    config = configured(tmp_path, address, f"once = true\n{FILTERS}")
+    totals = []
+    for _ in range(2):
+        environment = {"STATE_DIRECTORY": str(tmp_path / "state")}
+        with started("run", "--config", config, environment=environment, stderr=subprocess.PIPE) as daemon:
+            with Subscriber(f"ipc://{tmp_path}/p", topics=TOPICS) as subscriber:
+                next(m for m in subscriber if isinstance(m, Health) and "nobody sends" in "".join(m.reasons))
+                with Sender(address, 34, 34) as sender:
+                    sender.send(blinking())
+                inside = 0
+                while not (isinstance(message := subscriber.receive(10), Health) and message.state == "stopping"):
+                    assert message is not None
+                    inside += message.window.events if isinstance(message, Decision) else 0
+            assert daemon.wait(10) == 0
+        assert (message.counters.events, message.counters.lost_packets) == (600 + 60 + 480, 0)
+        assert inside + message.counters.filtered_hot_pixel + message.counters.filtered_background == 600 + 60 + 480
+        totals.append((message.counters.filtered_hot_pixel, message.counters.filtered_background, inside))
+        kept = json.loads((tmp_path / "state" / "state.json").read_text())["hot_pixels"]
+        assert kept == {f"{address} 34×34": [[3, 3]]}
+    # The first run drops it as noise for 0.2 s, in which it learns; the second one knows it from the start.
+    (first, _, passed), (second, noise, again) = totals
+    assert 390 <= first <= 400
+    assert (second, noise) == (600, 60 + 480 - again)
+    assert again == passed >= 440
+
+
+def blinking():
+    """For 0.6 s: a hot pixel at 1 kHz, noise here and there at 100 Hz, and 4×4 pixels that blink together at 50 Hz."""
+    hot = [(ms * 1000, 3, 3) for ms in range(600)]
+    noise = [(ms * 1000 + 500, 20 + 3 * (ms // 10 % 4), 28) for ms in range(0, 600, 10)]
+    blink = [
+        (ms * 1000 + 10 * (4 * y + x), 10 + x, 10 + y) for ms in range(0, 600, 20) for y in range(4) for x in range(4)
+    ]
+    events = np.zeros(len(hot) + len(noise) + len(blink), EVENT)
+    for row, (t, x, y) in zip(events, sorted(hot + noise + blink), strict=True):
+        row["t"], row["x"], row["y"] = t, x, y
+    return events

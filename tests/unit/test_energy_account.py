@@ -11,6 +11,7 @@ from firstspike.energy.account import FRESH_NS, Accounts, PlanMeters
 from firstspike.energy.interval import Figure, Idle, combined, unavailable
 from firstspike.energy.operations import Modelled
 from firstspike.energy.share import Share, Shares
+from firstspike.energy.stream import StreamAccount
 from firstspike.energy.totals import Totals
 from firstspike.messages import Energy, encode
 from firstspike.types import Inference, Spikes
@@ -53,9 +54,10 @@ def figure(number=0, total=5.0, dynamic=1.0, meter="m", **changes):
 
 def accounts(clock=None, plans=("a", "b"), host=("m",), model=None, why=None, **meters):
     out = []
-    made = Accounts(host=host, clock=clock or Clock(), epoch="e", window_ns=S, sink=out.append, why=why)
+    clock = clock or Clock()
+    made = Accounts(host=host, clock=clock, epoch="e", window_ns=S, sink=out.append, why=why)
     wanted = {name: meters.get(name, PlanMeters(host)) for name in plans}
-    return Both(made, made.stream(None, wanted, model or FakeModel())), out
+    return Both(made, StreamAccount(made, None, wanted, model or FakeModel(), clock)), out
 
 
 class Both:
@@ -260,3 +262,74 @@ def test_every_message_is_valid_on_the_wire():
     book.close(0, {"m": figure()})
     for message in out:
         assert Energy.model_validate(message.model_dump(by_alias=True)) == message
+
+
+# Several streams
+
+
+def streams(*, networks=("n", "n"), plans=("a",)):
+    """Two streams on one meter."""
+    out, clock = [], Clock()
+    made = Accounts(host=("m",), clock=clock, epoch="e", window_ns=S, sink=out.append, why=None)
+    meters = {name: PlanMeters(("m",)) for name in plans}
+    left, right = (
+        StreamAccount(made, name, meters, FakeModel(), clock, None, network)
+        for name, network in zip(("left", "right"), networks, strict=True)
+    )
+    return made, left, right, out
+
+
+def test_streams_have_lines_of_their_own_and_the_machine_is_told_once():
+    made, left, right, out = streams()
+    for account in (left, right, right, right):
+        account.answered("a", SPIKES, ANSWER, 2_000_000)
+    made.close(0, {"m": figure()})
+    made.close(1, {"m": figure(1)})
+    assert [(m.stream, m.subject, m.name, m.seq) for m in out] == [
+        (None, "host", "host", 0), ("left", "backend", "a", 0), ("right", "backend", "a", 0),
+        (None, "host", "host", 1), ("left", "backend", "a", 1), ("right", "backend", "a", 1),
+    ]  # fmt: skip
+    assert [m.inferences for m in out[:3]] == [4, 1, 3]
+
+
+def test_one_model_on_one_back_end_costs_the_same_whichever_stream_asks():
+    made, left, right, out = streams()
+    for account in (left, right, right, right):
+        account.answered("a", SPIKES, ANSWER, 2_000_000)
+    made.close(0, {"m": figure()})
+    assert [m.classification.dynamic_j for m in out[1:]] == pytest.approx([0.25, 0.25])
+    spent = left.answered("a", SPIKES, ANSWER, 2_000_000)
+    assert (spent.measured, spent.energy_j, spent.record.energy_seq) == (True, 0.25, 0)
+    # Whose share of the waiting it is, no meter knows.
+    assert [(m.classification.total_j, m.since_start.metered_s) for m in out[1:]] == [(None, 0.0), (None, 0.0)]
+
+
+def test_different_models_that_always_answer_alike_are_not_told_apart():
+    made, left, right, _ = streams(networks=("n", "o"))
+    for number in range(3):
+        for account in (left, right):
+            account.answered("a", SPIKES, ANSWER, 2_000_000)
+        made._clock.now = (number + 1) * S
+        made.close(number, {"m": figure(number)})
+    record = left.answered("a", SPIKES, ANSWER, 2_000_000).record
+    assert record.method == "modelled"
+    assert "a (n) and a (o) answered within the same windows" in record.reason
+
+
+def test_a_stream_that_was_silent_has_no_share_of_anothers_window():
+    made, left, _, out = streams()
+    left.answered("a", SPIKES, ANSWER, 2_000_000)
+    made.close(0, {"m": figure()})
+    assert [m.classification is None for m in out[1:]] == [False, True]
+    assert out[2].reason == "no inference in this window"
+    assert out[1].since_start.metered_s == 1.0
+
+
+def test_the_machine_is_idle_when_the_plans_of_all_streams_are_ready_and_nobody_infers():
+    made, left, right, _ = streams()
+    left.end()
+    assert made.idle_since_ns() is None
+    right.end()
+    assert made.idle_since_ns() is not None
+    left.begin()
+    assert made.idle_since_ns() is None

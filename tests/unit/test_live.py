@@ -216,3 +216,25 @@ def test_events_may_gather_until_the_window_ends_and_no_longer():
     assert world.at(9).windows.pause_s(0.002) == pytest.approx(0.001, abs=1e-4)
     assert world.at(11).windows.pause_s(0.002) == 0
     assert world.at(1).windows.pause_s(0.0) == 0
+
+
+def test_events_that_filters_drop_tell_the_time_and_that_there_is_more_to_read():
+    world = World()
+    world.at(0).gets(0)
+    world.at(9).gets(9_000)
+    # Noise alone came: it is in no window, but it is no silence either, after which a window would close.
+    dropped = Arrival(block(11_500), world.at(12.5).now_ns)
+    assert list(world.windows.take(dropped, dropped.events[:0])) == []
+    [(window, ended_ns)] = world.at(12.6).gets()
+    assert len(window.events) == 2
+    assert ended_ns == pytest.approx(EPOCH_NS + 10 * MS, abs=5_000)
+
+
+def test_patience_may_change_while_it_runs():
+    world = World()
+    patience = [100 * MS]
+    world.windows = LiveWindows(world.windower, lambda: patience[0], lambda: world.now_ns)
+    world.at(0).gets(0)
+    assert world.at(25).gets() == []
+    patience[0] = 10 * MS
+    assert len(world.gets()) == 1

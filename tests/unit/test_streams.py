@@ -104,6 +104,16 @@ def test_without_streams_nothing_changes(tmp_path):
     assert found.streams == ()
 
 
+def test_hot_pixels_are_one_sensors_and_other_filters_may_be_shared(tmp_path):
+    shared = '[filter]\nhot_pixels = "hot.toml"\nlearn_s = 5.0\nbackground_us = 1000\n'
+    told = fault(tmp_path, shared)
+    assert told.startswith("filter.hot_pixels = 'hot.toml'")
+    assert "set stream.right.filter.hot_pixels" in told
+    own = dict(loaded(tmp_path, shared + '[stream.right.filter]\nhot_pixels = "other.toml"\n').streams)
+    assert [own[name].config.filter.hot_pixels for name in own] == ["hot.toml", "other.toml"]
+    assert {own[name].config.filter.background_us for name in own} == {1000}
+
+
 # Turns
 
 

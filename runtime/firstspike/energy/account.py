@@ -5,7 +5,7 @@ operation model. Whoever reads the meters closes windows (`close`), and each giv
 for every plan. An inference belongs to the window in which it ended.
 
 Where a daemon has several streams, its meters are still read once: there is one `Accounts`, with lines for the plans of
-each stream, and a `StreamAccount` for each, by which its plans tell.
+each stream, which tell through `stream.StreamAccount`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 
 from firstspike.clock import Clock
 from firstspike.energy.interval import Figure, combined, unavailable
-from firstspike.energy.operations import Model, Modelled
+from firstspike.energy.operations import Modelled
 from firstspike.energy.records import Latest, Work, metered, modelled, of_decision, of_window, of_work
 from firstspike.energy.share import Share, Shares
 from firstspike.energy.totals import Totals
 from firstspike.messages import Energy
 from firstspike.messages_energy import DecisionEnergy
-from firstspike.types import Inference, Spikes
 
 Names = tuple[str, ...]
 """Of meters that are added up."""
@@ -102,25 +101,19 @@ class Accounts:
         """Windows that are with the plans, and streams whose plans start."""
         self._ended_ns = self.began_ns
 
-    def stream(
-        self, name: str | None, plans: Mapping[str, PlanMeters], model: Model | None,
-        fixed: Mapping[str, Modelled] | None = None, network: str = "",
-    ) -> StreamAccount:  # fmt: skip
-        """Open the lines of a stream's plans; until its first `end` these are starting.
+    def open(self, stream: str | None, plans: Mapping[str, PlanMeters], network: str = "") -> None:
+        """Open the lines of a stream's plans; until the first `end` of it these are starting.
 
         Args:
-            name: of the stream.
+            stream: its name; None: it is the only one.
             plans: their meters, by name.
-            model: of operations; None: there is none.
-            fixed: what it says of plans that do not run the network itself but its twin: the same for all windows.
-            network: names the stream's network where there are several.
+            network: names the stream's network where there are several streams.
         """
         with self._lock:
             self._busy += 1
-            for plan, meters in plans.items():
-                group = f"{plan} ({network})" if network else plan
-                self._plans[name, plan] = _Plan(meters, group, self._why)
-        return StreamAccount(self, name, model, fixed or {}, self._clock)
+            for name, meters in plans.items():
+                group = f"{name} ({network})" if network else name
+                self._plans[stream, name] = _Plan(meters, group, self._why)
 
     def follow(self, before: Accounts) -> None:
         """Go on where another of this run, which has ended, left off."""
@@ -278,36 +271,3 @@ class Accounts:
                 "clock": self._clock.kind, "since_start": totals.message(), **fields,
             }
         )  # fmt: skip
-
-
-class StreamAccount:
-    """What the plans of one stream tell; used by the thread that answers."""
-
-    def __init__(
-        self, accounts: Accounts, stream: str | None, model: Model | None, fixed: Mapping[str, Modelled], clock: Clock
-    ) -> None:
-        self._accounts, self._stream, self._model, self._fixed, self._clock = accounts, stream, model, fixed, clock
-        self._unlearnt: Spikes | None = None
-
-    def begin(self) -> None:
-        """See `Accounts.begin`."""
-        self._accounts.begin()
-
-    def end(self) -> None:
-        """See `Accounts.end`."""
-        self._accounts.end()
-
-    def answered(self, plan: str, spikes: Spikes, inference: Inference, latency_ns: int) -> Spent:
-        """Take a plan's answer into the account, and say what it cost."""
-        found = self._fixed.get(plan)
-        if found is None and self._model is not None:
-            found = self._model.inference(spikes, inference)
-            # A deterministic run has all the time: its model counts at once.
-            self._unlearnt = spikes if self._clock.kind != "virtual" else None
-        return self._accounts.answered((self._stream, plan), found, latency_ns)
-
-    def learn(self) -> None:
-        """Let the model learn from the last answer; from the thread that answers, when nobody waits any more."""
-        spikes, self._unlearnt = self._unlearnt, None
-        if self._model is not None and spikes is not None:
-            self._model.learn(spikes)

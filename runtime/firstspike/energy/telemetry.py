@@ -19,12 +19,13 @@ from firstspike.clock import Clock
 from firstspike.config import EnergySection
 from firstspike.config_plugins import BackendChoice
 from firstspike.energy import Meter
-from firstspike.energy.account import Accounts, Names, PlanMeters, StreamAccount
+from firstspike.energy.account import Accounts, Names, PlanMeters
 from firstspike.energy.baseline import Baseline
 from firstspike.energy.interval import LONGEST_DELAY, Figure, energy
 from firstspike.energy.meters import Found, find
 from firstspike.energy.operations import Model, Modelled
 from firstspike.energy.sampler import Sampler
+from firstspike.energy.stream import StreamAccount
 from firstspike.errors import FirstspikeError
 from firstspike.messages import Energy
 
@@ -102,6 +103,7 @@ class Telemetry:
     ) -> None:  # fmt: skip
         self.accounts = accounts
         self._plans = plans
+        self._clock = clock
         self._virtual = clock.kind == "virtual"
         self._sampler = Sampler(meters, section.sample_hz, 2 * section.window_s + 20)
         self._baselines = {meter.name: Baseline(meter) for meter in meters}
@@ -141,7 +143,7 @@ class Telemetry:
         model = model_of(bundle, at_once=self._virtual)
         manifest = bundle.manifest
         network = f"{manifest.name}@{manifest.version}, {bundle.digest[:8]}" if len(self._plans) > 1 else ""
-        return self.accounts.stream(name, self._plans[name], model, twins(model, choices), network)
+        return StreamAccount(self.accounts, name, self._plans[name], model, self._clock, twins(model, choices), network)
 
     def follow(self, before: Telemetry) -> None:
         """Go on where another of this run, which has ended, left off: totals, messages' numbers, idle power."""
