@@ -97,7 +97,8 @@ class Publisher:
         self._send_lock = threading.Lock()
         self._arrived: deque[zmq.Frame] = deque()
         """What came in on the publish socket and was not looked at yet."""
-        self._subscribed = threading.Event()
+        self._subscribed = threading.Semaphore(0)
+        """Subscriptions to decisions that nobody has waited for yet."""
         next_seq = dict.fromkeys((topic.name for topic in TOPICS), 0)
         self._state = Snapshot(epoch=epoch, next_seq=next_seq, decision=None, health=None)
         self._encoded: tuple[Snapshot, bytes] | None = None
@@ -125,7 +126,7 @@ class Publisher:
         before = os.umask(0o117)  # not even for a moment is it everybody's
         try:
             gate.watched.bind(endpoint)
-            os.chown(path, -1, gid)
+            _give(path, gid)
             path.chmod(0o660)
         except (zmq.ZMQError, OSError) as error:
             raise UnavailableError(f"{endpoint}: cannot be bound: {error}") from None
@@ -182,8 +183,7 @@ class Publisher:
         """Wait until someone new subscribes to decisions; False if the time ran out or `stopping` said so."""
         deadline = time.monotonic() + timeout_s
         while not stopping() and time.monotonic() < deadline:
-            if self._subscribed.wait(POLL_MS / 1000):
-                self._subscribed.clear()
+            if self._subscribed.acquire(timeout=POLL_MS / 1000):
                 return True
         return False
 
@@ -246,7 +246,7 @@ class Publisher:
             wanted = [topic for topic in TOPICS if data[:1] == b"\x01" and _meets(topic, data[1:])]
             self._pub_gate.charge(frame, proper=bool(wanted))
             if DECISION in wanted:
-                self._subscribed.set()
+                self._subscribed.release()
         self._pub_gate.trim()
 
     def _answer_snapshots(self) -> None:
@@ -320,6 +320,12 @@ def _group(name: str) -> int:
     return found
 
 
+def _give(path: Path, gid: int) -> None:
+    """Give a file to a group, if one was named: the service's sandbox refuses the mere call."""
+    if gid != -1:
+        os.chown(path, -1, gid)
+
+
 def _claim(endpoint: str, gid: int) -> Any:
     """Lock the endpoint: ZeroMQ's second bind would silently steal the path from the first."""
     path = endpoints.path_of(endpoint)
@@ -327,7 +333,7 @@ def _claim(endpoint: str, gid: int) -> Any:
         new = not path.parent.exists()
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         if new:
-            os.chown(path.parent, -1, gid)
+            _give(path.parent, gid)
         require_own(path.parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         lock = os.fdopen(os.open(f"{path}.lock", flags, 0o600), "rb+")
