@@ -91,7 +91,7 @@ def test_a_stranger_gets_nothing_and_is_named_in_the_log(publisher, place, tcp, 
         publisher.publish_decision(decision())
         assert stranger.receive(0.2) is None
     assert public in caplog.text
-    assert not publisher._subscribed.is_set()
+    assert not publisher.wait_for_subscriber(0.01, lambda: False)
 
 
 def test_no_keys_no_connection(publisher, tcp):
