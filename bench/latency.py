@@ -112,9 +112,8 @@ def energy_adds(seconds: float) -> None:
         for name in with_it:
             pair = statistics.median(with_it[name]), statistics.median(without[name])
             found.setdefault(name, []).append(pair)
-    print(
-        f"| µs, medians of {PAIRS} pairs of runs | with energy | without | difference of a pair, median |\n|---|---|---|---|"
-    )
+    print(f"| µs, medians of {PAIRS} pairs of runs | with energy | without | median of the differences |")
+    print("|---|---|---|---|")
     for name, pairs in found.items():
         with_us, without_us = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
         difference = statistics.median(a - b for a, b in pairs)
