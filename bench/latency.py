@@ -1,6 +1,7 @@
 """From window close to the decision in a subscriber's hands, over ipc, beside a bare ZeroMQ round of the same size.
 
     .venv/bin/python bench/latency.py [seconds]
+    .venv/bin/python bench/latency.py [seconds] --energy     what `energy.enabled` adds: runs with and without, in turns
 
 The daemon and the subscriber are two processes. Stamps are CLOCK_MONOTONIC, which both share. A recording that
 `firstspike simulate` made is replayed in real time, with windows of 10 ms so that there are many.
@@ -8,6 +9,7 @@ The daemon and the subscriber are two processes. Stamps are CLOCK_MONOTONIC, whi
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,11 +25,11 @@ from firstspike.messages import Decision, encode
 ROOT = Path(__file__).parents[1]
 
 
-def daemon(endpoint: str, recording: Path) -> subprocess.Popen[bytes]:
+def daemon(endpoint: str, recording: Path, *more: str) -> subprocess.Popen[bytes]:
     settings = [
         f"publish.endpoint={endpoint}", "publish.wait_for_subscriber_s=30", "window.kind=time", "window.size=10000",
         "source.kind=recording", f'source.recording.paths=["{recording}"]', "source.recording.loop=true",
-        "log.level=warning",
+        "log.level=warning", *more,
     ]  # fmt: skip
     arguments = [argument for setting in settings for argument in ("--set", setting)]
     return subprocess.Popen(
@@ -35,7 +37,7 @@ def daemon(endpoint: str, recording: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def measure(seconds: float) -> tuple[dict[str, list[float]], bytes]:
+def measure(seconds: float, *more: str) -> tuple[dict[str, list[float]], bytes]:
     stages: dict[str, list[float]] = {"close to encoded": [], "close to inferred": [], "close to published": []}
     stages["close to received"] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +45,7 @@ def measure(seconds: float) -> tuple[dict[str, list[float]], bytes]:
         recording = Path(folder) / "digits.aedat4"
         simulate = [sys.executable, "-m", "firstspike", "simulate", str(recording), "--pause-ms", "0"]
         subprocess.run(simulate, check=True, stdout=subprocess.DEVNULL)
-        child = daemon(endpoint, recording)
+        child = daemon(endpoint, recording, *more)
         try:
             with Subscriber(endpoint) as subscriber:
                 end = time.monotonic() + seconds
@@ -98,8 +100,32 @@ def bare_zeromq(size: int, count: int) -> list[float]:
     return found
 
 
+PAIRS = 4
+
+
+def energy_adds(seconds: float) -> None:
+    """Print each stage's median with and without, and the median of the pairs' differences."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(PAIRS):
+        with_it, _ = measure(seconds / 2 / PAIRS, "energy.enabled=true")
+        without, _ = measure(seconds / 2 / PAIRS, "energy.enabled=false")
+        for name in with_it:
+            pair = statistics.median(with_it[name]), statistics.median(without[name])
+            found.setdefault(name, []).append(pair)
+    print(f"| µs, medians of {PAIRS} pairs of runs | with energy | without | median of the differences |")
+    print("|---|---|---|---|")
+    for name, pairs in found.items():
+        with_us, without_us = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
+        difference = statistics.median(a - b for a, b in pairs)
+        print(f"| {name} | {with_us:.0f} | {without_us:.0f} | {difference:+.0f} |")
+
+
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
+    arguments = [argument for argument in sys.argv[1:] if argument != "--energy"]
+    seconds = float(arguments[0]) if arguments else 10.0
+    if "--energy" in sys.argv:
+        energy_adds(seconds)
+        return
     stages, payload = measure(seconds)
     stages["bare ZeroMQ PUB to SUB"] = bare_zeromq(len(payload), round(seconds * 100))
     print(f"| µs, {len(stages['close to received'])} windows of 10 ms, messages of {len(payload)} B | p50 | p99 |")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from firstspike.clock import Clock
 from firstspike.energy.interval import Figure, combined, unavailable
 from firstspike.energy.operations import Modelled
-from firstspike.energy.records import Latest, Work, metered, modelled, of_decision, of_window, of_work
+from firstspike.energy.records import Latest, Work, latest, metered, modelled, of_decision, of_window, of_work
 from firstspike.energy.share import Share, Shares
 from firstspike.energy.totals import Totals
 from firstspike.messages import Energy
@@ -174,12 +174,12 @@ class Accounts:
                 work = window[key] = Work()
             work.add(0 if virtual else latency_ns, found)
             plan = self._plans[key]
-            latest, why = plan.latest, plan.why
+            newest, why = plan.latest, plan.why
         self._send(closed)
-        if latest is not None and now_ns - latest.figure.end_ns > FRESH_NS:
-            latest, why = None, STALE
-        record = of_decision(found, latest, why)
-        return Spent(record.dynamic_j, record.u95_j or 0.0, latest is not None, record)
+        if newest is not None and now_ns - newest.figure.end_ns > FRESH_NS:
+            newest, why = None, STALE
+        record = of_decision(found, newest, why)
+        return Spent(record.dynamic_j, record.u95_j or 0.0, newest is not None, record)
 
     def close(self, number: int, figures: Mapping[str, Figure]) -> None:
         """Close an energy window, and send its messages.
@@ -249,7 +249,7 @@ class Accounts:
         lack = next((one for one in each if isinstance(one, str)), None) or figure.reason
         if work.answers and shares and len(shares) == len(each):
             fields["classification"] = metered(work, figure, shares, alone=alone)
-            plan.latest, plan.why = Latest(fields["classification"], figure, self._seq.get(key[0], 0)), None
+            plan.latest, plan.why = latest(fields["classification"], figure, self._seq.get(key[0], 0)), None
         elif work.answers:
             fields["reason"] = plan.why = lack
             if figure.total_j is None and work.modelled:

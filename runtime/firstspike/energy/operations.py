@@ -17,6 +17,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,11 +47,12 @@ Before, one in a sixteenth of those that went by."""
 COUNTED = "every spike of this window counted"
 ESTIMATED = "synaptic operations by this window's input spikes, from windows whose every spike was counted"
 INCLUDED = "dynamic, Loihi 1 (Davies 2018); no static power, no memory, no link"
+SAID = {how: f"{how}; {INCLUDED}" for how in (COUNTED, ESTIMATED)}
+SAID_OF_PARTS = {how: f"{said}; the back as 32-bit MACs (Horowitz 2014)" for how, said in SAID.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Modelled:
-    """A modelled energy. It was not measured."""
+class Modelled(NamedTuple):
+    """A modelled energy. It was not measured. A tuple, since one is made for every decision."""
 
     dynamic_j: float | None
     """J an inference; None: there was no answer, or the back's operations are not known, and `what` says so."""
@@ -241,13 +243,12 @@ class Model:
     def _modelled(self, operations: float, how: str, *, exact: bool, u95: float | None) -> Modelled:
         front = self._picojoules(operations) * 1e-12
         if not self.parts:
-            return Modelled(front, None, None, f"{how}; {INCLUDED}", exact, u95)
+            return Modelled(front, None, None, SAID[how], exact, u95)
         if self._back_j is None:
             return Modelled(None, front, None, self._unknown, exact, u95)
         if u95 is not None:
             u95 *= front / (front + self._back_j)
-        what = f"{how}; {INCLUDED}; the back as 32-bit MACs (Horowitz 2014)"
-        return Modelled(front + self._back_j, front, self._back_j, what, exact, u95)
+        return Modelled(front + self._back_j, front, self._back_j, SAID_OF_PARTS[how], exact, u95)
 
 
 def _frames(spikes: Spikes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -65,6 +65,20 @@ class Latest:
     figure: Figure
     seq: int
     """Of the energy message with it."""
+    record: DecisionEnergy
+    """What each decision says while this is the latest, where the model does not know its parts."""
+
+
+def latest(each: ClassificationEnergy, figure: Figure, seq: int) -> Latest:
+    """A metered figure, with what decisions say of it: they are many, and it is the same for all."""
+    record = DecisionEnergy(
+        method=figure.method, scope=figure.scope, meter=figure.meter, dynamic_j=each.dynamic_j, u95_j=each.u95_j,
+        total_j=each.total_j, energy_seq=seq, reason=figure.reason,
+    )  # fmt: skip
+    if each.parts_method not in (None, "modelled"):
+        parts = {"front_j": each.front_j, "back_j": each.back_j, "parts_method": each.parts_method}
+        record = record.model_copy(update=parts)
+    return Latest(each, figure, seq, record)
 
 
 def metered(work: Work, whole: Figure, shares: Sequence[Share], *, alone: bool) -> ClassificationEnergy:
@@ -139,13 +153,9 @@ def of_decision(modelled: Modelled | None, latest: Latest | None, why: str | Non
     if modelled is not None and (modelled.front_j is not None or modelled.back_j is not None):
         parts = {"front_j": modelled.front_j, "back_j": modelled.back_j, "parts_method": "modelled"}
     if latest is not None:
-        each, figure = latest.each, latest.figure
-        if each.parts_method not in (None, "modelled"):
-            parts = {"front_j": each.front_j, "back_j": each.back_j, "parts_method": each.parts_method}
-        return DecisionEnergy(
-            method=figure.method, scope=figure.scope, meter=figure.meter, dynamic_j=each.dynamic_j, u95_j=each.u95_j,
-            total_j=each.total_j, energy_seq=latest.seq, reason=figure.reason, **parts,
-        )  # fmt: skip
+        if not parts or latest.record.parts_method is not None:
+            return latest.record
+        return latest.record.model_copy(update=parts)
     why = why or "no energy window is closed yet"
     if modelled is None or modelled.dynamic_j is None:
         return DecisionEnergy(method="unavailable", reason=f"{why}; there is no model of this network's operations")
