@@ -42,7 +42,10 @@ class DecisionEnergy(BaseModel):
         EnergyMethod | None, Field(description="How front_j and back_j were obtained; null: the model has no parts.")
     ] = None
     energy_seq: Annotated[
-        int | None, Field(description="`seq` of the energy message that the figure is of; null: it is modelled.")
+        int | None,
+        Field(
+            description="`seq` of the energy message, of the decision's stream, that the figure is of; null: modelled."
+        ),
     ] = None
     reason: Annotated[str | None, Field(description="Why it is not metered, or what is not in it.")] = None
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 
 import pytest
 from tests.support.notify import FakeManager
-from tests.support.program import ROOT
+from tests.support.program import ROOT, complained, firstspike, started
 from tests.system.test_reload import Daemon, Watched, held
 
 from firstspike.client import Subscriber
@@ -319,3 +323,30 @@ def test_clips_go_on_over_a_reload_that_leaves_the_source_as_it_is(start, text, 
     ):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_the_command_reloads_a_daemon_with_streams_and_systemctl_shows_them(tmp_path, text, request):
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    manager = FakeManager(tmp_path / "notify")
+    request.addfinalizer(manager.close)
+    environment = {"NOTIFY_SOCKET": manager.path, "STATE_DIRECTORY": str(tmp_path / "state")}
+    with started("run", "--config", file, environment=environment, stderr=subprocess.PIPE) as process:
+        ready = manager.until("READY", 60)[-1]
+        assert "2 streams" in ready["STATUS"]
+        command = ("reload", "--config", file, "--pid", process.pid)
+        file.write_text(text + "[decide]\ndecay = 0.5\n")
+        done = firstspike(*command)
+        assert (done.returncode, done.stderr) == (0, "firstspike: configuration 2 runs\n")
+        file.write_text(text + "[stream.left.decide]\ndecay = 5\n")
+        complained(firstspike(*command), 78, "decide.decay = 5", f"{file}:", "configuration 2 goes on")
+        process.send_signal(signal.SIGTERM)
+        assert manager.until("STOPPING")
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0, log
+    assert "Traceback" not in log
+    told = [int(one.split()[0]) for one in re.findall(r"stream \w+ stopped: .*?(\d+ windows)", log)]
+    assert len(told) == 2
+    kept = json.loads((tmp_path / "state" / "state.json").read_text())
+    assert kept["totals"]["windows"] == sum(told)
+    assert set(kept["plans"]) == {"left:emulator", "right:emulator"}

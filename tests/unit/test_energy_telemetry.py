@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tests.support.sysfs import hwmon, rapl, server
 
+from firstspike import daemon
 from firstspike.bundle import open_bundle
 from firstspike.cli.common import describe, describe_energy
 from firstspike.clock import SystemClock
@@ -271,3 +272,24 @@ def test_a_virtual_run_reads_no_meter_and_repeats_to_the_byte(tmp_path, board):
     assert {d.energy.method for d in decisions} == {"modelled"}
     assert {d.energy.reason for d in decisions} == {"the clock is virtual: no meter is read"}
     assert sum(m.inferences for m in out if m.subject == "host") == len(decisions)
+
+
+def test_two_streams_have_one_meter_read_once_and_decisions_of_both_have_its_figure(tmp_path, board):
+    streams = {("stream", name, "source", "kind"): "simulated" for name in ("left", "right")}
+    loaded = configured(tmp_path, {("publish", "endpoint"): f"ipc://{tmp_path}/p", **streams})
+    stopping, decisions, threads = threading.Event(), [], []
+    with Ticking(board / "power1_input", 50, 4.0):
+
+        def look():
+            threads.extend(thread.name for thread in threading.enumerate())
+            stopping.set()
+
+        timer = threading.Timer(4.0, look)
+        timer.start()
+        ran = daemon.run(loaded, stopping, decisions.append)
+        timer.join()
+    assert {pipeline.broken for pipeline in ran.values()} == {None}
+    assert (threads.count("energy"), threads.count("energy-sampler")) == (1, 1)
+    last = {one.stream: one.energy for one in decisions}
+    assert {one.method for one in last.values()} == {"integrated"}
+    assert last["left"].dynamic_j == last["right"].dynamic_j  # one model on one back end

@@ -137,7 +137,8 @@ def joules(value: float, u95: float | None) -> str:
 
 def describe_energy(energy: Energy, *, why: bool = True) -> str:
     """An energy window as a line for a person; `why`: with what is missing in it."""
-    line = f"energy of {energy.name}: {energy.method}"
+    of = "" if energy.stream is None else f"{energy.stream}: "
+    line = f"{of}energy of {energy.name}: {energy.method}"
     line += f", {energy.meter} ({energy.scope})" if energy.meter and energy.total_j is not None else ""
     if energy.total_j is not None:
         line += f", {energy.window_s:g} s, {quantity(energy.total_j / energy.window_s, 'W')}"

@@ -69,6 +69,8 @@ def _configured(file: Path | None) -> str:
 
 def _health(subscriber: Subscriber) -> Health:
     snapshot = subscriber.snapshot(TRY_S)
-    if snapshot.health is None:
+    # Of several streams each tells of the daemon's reloads, perhaps not at the same moment.
+    told = [one for one in (snapshot.health, *(state.health for state in snapshot.streams.values())) if one]
+    if not told:
         raise UnavailableError(f"{subscriber.endpoint}: the daemon has not told its health yet: try again")
-    return snapshot.health
+    return max(told, key=lambda health: health.reloads)

@@ -105,7 +105,7 @@ def _show(message: Message, told: dict[str, str], *, as_json: bool) -> None:
 
 def _show_energy(energy: Energy, told: dict[str, str]) -> None:
     """A plan's energy is shown each time that it is metered, and why it is not when that is news."""
-    subject = f"energy of {energy.name}"
+    subject = f"energy of {energy.stream} {energy.name}"
     why = energy.reason or ""
     if (energy.subject == "backend" and energy.total_j is not None and energy.inferences) or told.get(subject) != why:
         say(describe_energy(energy, why=told.get(subject) != why))
