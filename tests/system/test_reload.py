@@ -125,7 +125,7 @@ def test_another_model_takes_over_in_the_same_stream(running, text):
     assert running.decisions[-1].model.startswith("dvs128-objects@")
     assert running.decisions[-1].window.log_probabilities is None or len(
         running.decisions[-1].window.log_probabilities
-    ) == len(running.manager.health.message().labels)
+    ) == len(running.manager.health.all()[0].labels)
 
 
 def test_another_source_or_window_begins_anew_and_numbers_and_totals_go_on(running, text):
@@ -138,7 +138,7 @@ def test_another_source_or_window_begins_anew_and_numbers_and_totals_go_on(runni
     window = running.decisions[-1].window
     assert window.t_end_us - window.t_start_us == 20000
     assert running.manager.generations.number == 3
-    counters = running.manager.health.message().counters
+    counters = running.manager.health.all()[0].counters
     assert counters.windows >= len(running.decisions) - 1
 
 
@@ -147,9 +147,9 @@ def test_plans_may_come_and_go(running, text):
     first = running.manager.generations.rooms.runner.backends[0]
     assert running.reload(both)
     running.seen(3)
-    assert [one.name for one in running.manager.health.message().backends] == ["null", "emulator"]
+    assert [one.name for one in running.manager.health.all()[0].backends] == ["null", "emulator"]
     assert running.manager.generations.rooms.runner.backends[1] is first
-    worker = running.manager.health.message().backends[0].pid
+    worker = running.manager.health.all()[0].backends[0].pid
     assert worker is not None
     assert running.reload(text)
     with pytest.raises(ProcessLookupError):
