@@ -106,7 +106,7 @@ def test_verify_says_that_a_hybrids_front_is_equal_in_every_spike(environment, c
     assert code == 0, said
     assert "dvs128-hybrid@1.0.0 on lava: equal in every spike" in said
     assert "currents left 24 bits 0 times" in said
-    assert "Loihi 1: about 8 cores of 128; 8192 neurons, 380525 synapses" in said
+    assert "Loihi 1: about 8 cores of 128; 8192 neurons, 374697 synapses" in said
 
 
 def test_a_plan_with_the_front_on_lava_decides_as_the_emulator_does():
