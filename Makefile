@@ -85,6 +85,7 @@ faults: setup
 	@mkdir -p build && rm -f $(FIGURES)
 	@FIRSTSPIKE_FIGURES=$(FIGURES) $(BIN)/python -m pytest -q $(if $(LONG),-m "soak or not soak") tests/faults $(if $(LONG),tests/fuzz)
 	@$(BIN)/python tests/support/figures.py $(FIGURES)
+
 # For the whole machine: a virtual environment in $(PREFIX)/lib/firstspike, systemd units, udev rules, models, manual. See
 # docs/service.md. With DESTDIR nothing of this machine is touched.
 PREFIX ?= /usr

@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PARTS = (
     "encode.py", "recording.py", "emulator.py", "latency.py", "link.py", "failover.py", "sources.py", "filters.py",
-    "energy.py",
+    "energy.py", "live.py", "hostile.py",
 )  # fmt: skip
 
 
