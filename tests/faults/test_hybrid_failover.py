@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from tests.faults.test_failover import RECORDING, Watch, alive
+from tests.support.daemons import RECORDING, Watch, alive
 from tests.support.program import ROOT, complained, firstspike, started
 from tests.support.sdk import python_of
 
