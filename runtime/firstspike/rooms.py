@@ -225,10 +225,12 @@ class _Maker:
             clock=clock, stopping=stopping, look_back=look_back,
         )  # fmt: skip
 
+        first = before is None  # not the rooms themselves: each would keep those before it for ever
+
         def await_plans() -> None:
             # A replay's answers should come from the plan that was asked for; a live stream takes any.
             runner.wait_ready(first=not live, stopping=stopping, within_s=config.schedule.start_s)
-            if account is not None and before is None:
+            if account is not None and first:
                 account.begin(stopping, rest=live)
 
         return Rooms(

@@ -28,7 +28,8 @@ refractory_us = 100
 size = 10000
 hop = 10000
 [schedule]
-deadline_ms = 1000
+deadline_ms = 10000
+queue = 100
 [publish]
 endpoint = "ipc://{{folder}}/p"
 """
@@ -87,7 +88,7 @@ def test_no_window_of_a_live_stream_is_lost_between_two_configurations(running):
     pipeline = made.manager.generations.rooms.pipeline
     changes = [
         text + "[decide]\nmin_evidence = 10.0\n",
-        text.replace("deadline_ms = 1000", "deadline_ms = 800"),
+        text.replace("deadline_ms = 10000", "deadline_ms = 8000"),
         text.replace("models/nmnist", "models/dvs128-objects"),
         text,
     ]

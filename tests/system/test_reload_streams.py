@@ -161,17 +161,21 @@ def test_a_worker_of_all_streams_outlives_reloads(start, text):
     assert {one.backends[0].pid for one in running.manager.health.all()} == before
 
 
-def test_reloads_of_streams_leave_nothing_behind(running, text, caplog):
+@pytest.mark.parametrize("count", [6, pytest.param(300, marks=pytest.mark.soak)])
+def test_reloads_of_streams_leave_nothing_behind(running, text, caplog, count):
     caplog.set_level(logging.CRITICAL)
     other = [text + "[decide]\ndecay = 0.5\n", text.replace("seed = 1", "seed = 2"), text]
     for change in other:
         assert running.reload(change), running.error
     running.seen(3)
     before = held()
-    for change in [*other, *other]:
-        assert running.reload(change), running.error
+    for number in range(count):
+        assert running.reload(other[number % 3]), running.error
     running.seen(3)
-    assert held()[:2] == before[:2]
+    after = held()
+    print(f"{count} reloads: threads, descriptors {before[:2]} -> {after[:2]}, memory {before[2]} -> {after[2]} KiB")
+    assert after[:2] == before[:2]
+    assert after[2] - before[2] < 20_000 + 20 * count
 
 
 def test_a_stream_that_had_ended_begins_again_with_another_source(start, text):
