@@ -32,6 +32,8 @@ env -u DESTDIR "$build_python" -m pip wheel --quiet --disable-pip-version-check 
 echo "install: a virtual environment in $DESTDIR$venv"
 rm -rf "$DESTDIR${venv:?}"
 "$PYTHON" -m venv --without-pip "$DESTDIR$venv"
+# A machine with the service may have a camera.
+if [ -z "${EXTRAS:-}" ] && grep -q '^camera = ' pyproject.toml; then EXTRAS=camera; fi
 "$build_python" -m pip --python "$DESTDIR$venv/bin/python3" install --quiet --disable-pip-version-check --no-compile \
     --no-warn-script-location --constraint constraints.txt "$(echo build/wheel/firstspike-*.whl)${EXTRAS:+[$EXTRAS]}"
 # Scripts know the place where they will lie; those of libraries are nobody's business.
