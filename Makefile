@@ -25,8 +25,9 @@ check-tools:
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "setup: $(PYTHON) has no venv module: on Debian, apt-get install python3-venv" >&2; exit 69; }
 	@command -v $${CXX:-g++} >/dev/null || { echo "setup: no C++ compiler: on Debian, apt-get install g++" >&2; exit 69; }
 
+# Two files at a time: many tests wait for processes rather than compute.
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	@$(BIN)/ruff check .

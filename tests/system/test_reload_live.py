@@ -80,7 +80,7 @@ def running(tmp_path):
 
 
 def counters(made):
-    return made.manager.health.now().counters
+    return made.manager.health.all()[0].counters
 
 
 def test_no_window_of_a_live_stream_is_lost_between_two_configurations(running):

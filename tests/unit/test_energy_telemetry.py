@@ -292,4 +292,5 @@ def test_two_streams_have_one_meter_read_once_and_decisions_of_both_have_its_fig
     assert (threads.count("energy"), threads.count("energy-sampler")) == (1, 1)
     last = {one.stream: one.energy for one in decisions}
     assert {one.method for one in last.values()} == {"integrated"}
-    assert last["left"].dynamic_j == last["right"].dynamic_j  # one model on one back end
+    told = [{one.energy.dynamic_j for one in decisions if one.stream == stream} for stream in ("left", "right")]
+    assert len(told[0] & told[1] - {None}) >= 2  # one model on one back end costs the same in both
