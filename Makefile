@@ -27,7 +27,7 @@ check-tools:
 
 # Two files at a time: many tests wait for processes rather than compute.
 test: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(BIN)/ruff check .
