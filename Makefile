@@ -87,19 +87,6 @@ faults: setup
 	@FIRSTSPIKE_FIGURES=$(FIGURES) $(BIN)/python -m pytest -q $(if $(LONG),-m "soak or not soak") tests/faults $(if $(LONG),tests/fuzz)
 	@$(BIN)/python tests/support/figures.py $(FIGURES)
 
-# For the whole machine: a virtual environment in $(PREFIX)/lib/firstspike, systemd units, udev rules, models, manual. See
-# docs/service.md. With DESTDIR nothing of this machine is touched.
-PREFIX ?= /usr
-SYSTEM_PYTHON ?= /usr/bin/python3
-install: setup
-	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" PYTHON="$(SYSTEM_PYTHON)" packaging/install.sh $(BIN)/python
-
-uninstall:
-	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" packaging/uninstall.sh
-
-deb: setup
-	@PYTHON="$(SYSTEM_PYTHON)" packaging/deb.sh $(BIN)/python
-
 clean:
 	rm -rf build $(VENV) $(VENV)-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

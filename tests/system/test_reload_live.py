@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from tests.support.program import ROOT
-from tests.system.test_reload import Daemon
+from tests.support.reloading import Daemon
 
 from firstspike.sender import Sender
 from firstspike.types import EVENT

@@ -15,7 +15,7 @@ import time
 import pytest
 from tests.support.notify import FakeManager
 from tests.support.program import ROOT, complained, firstspike, started
-from tests.system.test_reload import Daemon, Watched, held
+from tests.support.reloading import Daemon, Watched, held
 
 from firstspike.client import Subscriber
 from firstspike.messages import Energy
