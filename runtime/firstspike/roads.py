@@ -124,8 +124,7 @@ class Road:
                 return False
             self.state = "held"
             self._turn.notify_all()
-            self._turn.wait_for(lambda: not self._asked)
-            self.state = "running"
+            self._turn.wait_for(lambda: self.state != "held")
         return not self._stopping()
 
     def hold(self, new: Rooms) -> Way:
@@ -170,6 +169,8 @@ class Road:
             self.begin(ready)
         with self._turn:
             self._asked = False
+            if way == "next":
+                self.state = "running"  # already now: the next hold must not find it held and take this one's rooms
             self._turn.notify_all()
 
     def close(self) -> None:

@@ -217,6 +217,11 @@ def test_a_port_that_is_taken_refuses_the_new_configuration(start, text):
         # The same port with other options is handed on.
         assert running.reload(text + network.format(address) + "silence_s = 1.0\n"), running.error
         assert running.roads["third"].state == "running"
+        # One right after the other: the stream's thread has hardly woken in between.
+        for silence in range(2, 8):
+            assert running.reload(text + network.format(address) + f"silence_s = {silence}.0\n"), running.error
+            assert running.roads["third"].state == "running"
+        assert running.reload(text + network.format(address) + "silence_s = 1.0\n"), running.error
         running.seen(2)
         assert not running.roads["third"].rooms.pipeline.failures
         # A window's deadline, and with it the patience of silent windows, changes without a new pipeline.
