@@ -89,6 +89,8 @@ class LookBack:
         """Events before this did not fit the memory."""
         self._info: RecordingInfo | None = None
         self._segment = ""
+        self._over = False
+        """The segment has ended; its last decisions may still come."""
         self._clip: _Clip | None = None
         self._before: str | None = None
         self._jobs: deque[_Clip | None] = deque()
@@ -119,9 +121,9 @@ class LookBack:
             return
         newest = int(events["t"].max())
         with self._turn:
-            if segment != self._segment or newest < self._newest_us - RESET_US:
+            if self._over or segment != self._segment or newest < self._newest_us - RESET_US:
                 self._end()
-                self._segment, self._newest_us = segment, newest
+                self._segment, self._newest_us, self._over = segment, newest, False
             self._info = info
             self._newest_us = max(self._newest_us, newest)
             self._ring.append((events, newest))
@@ -151,8 +153,8 @@ class LookBack:
             return
         rules, window = self._rules, decision.window
         with self._turn:
-            if decision.source != self._segment:
-                return  # of a segment that has ended: its events are gone
+            if decision.source != self._segment or window.t_start_us > self._newest_us:
+                return  # of a segment that has ended, or from before the clock was set back: its events are gone
             end_us = window.t_end_us + rules.after_us
             if self._clip is None:
                 start_us = window.t_start_us - rules.lookback_us
@@ -161,7 +163,7 @@ class LookBack:
             clip.end_us = max(clip.end_us, min(end_us, clip.last_us))
             if len(clip.decisions) < MOST_TOLD:
                 clip.decisions.append(decision)
-            if self._newest_us >= clip.end_us:
+            if self._over or self._newest_us >= clip.end_us:
                 self._hand_over()
 
     def _matters(self, decision: Decision) -> bool:
@@ -177,9 +179,14 @@ class LookBack:
         return False
 
     def end_segment(self) -> None:
-        """The camera was lost, or the recording is over: what was begun is complete."""
+        """The camera was lost, or the recording is over: what was begun is complete.
+
+        Its events are kept until others come, for the decisions that are still on their way.
+        """
         with self._turn:
-            self._end()
+            self._over = True
+            if self._clip is not None:
+                self._hand_over()
 
     def _end(self) -> None:
         if self._clip is not None:
@@ -214,6 +221,9 @@ class LookBack:
             except (FirstspikeError, OSError) as error:
                 log.error("a clip was not written: %s", error)  # noqa: TRY400 (a full disk is no traceback)
                 self._count(clips_failed=1)
+            except Exception:  # those that follow are not to be lost without a word
+                log.exception("a clip was not written, by a fault of firstspike")
+                self._count(clips_failed=1)
             with self._turn:
                 self._waiting -= clip.bytes
 
@@ -235,14 +245,14 @@ class LookBack:
             raise
         file.finish()
         _write_whole(
-            path.with_suffix(".json"),
+            file.path.with_suffix(".json"),
             {
-                "recording": path.name, "t_start_us": clip.start_us, "t_end_us": clip.end_us, "events": file.events,
-                "left_out": file.outside + file.backward, "begins_late": clip.short,
+                "recording": file.path.name, "t_start_us": clip.start_us, "t_end_us": clip.end_us,
+                "events": file.events, "left_out": file.outside + file.backward, "begins_late": clip.short,
                 "decisions": [to_plain(decision) for decision in clip.decisions],
             },
         )  # fmt: skip
-        log.info("%s: %d events around decision %d", path, file.events, clip.decisions[0].seq)
+        log.info("%s: %d events around decision %d", file.path, file.events, clip.decisions[0].seq)
 
     def _free_name(self, stem: str) -> Path:
         suffix, number = SUFFIX[self._rules.format], 1

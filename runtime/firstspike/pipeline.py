@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from firstspike.answer import Answerer, Due, SinkError
@@ -115,7 +116,7 @@ class Pipeline:
     def _run_segment(self, segment: Segment) -> None:
         settings = self._settings
         windower = Windower(settings.window, max_events=settings.max_events, reset_us=settings.reset_us)
-        with segment.open() as stream:
+        with segment.open() as stream, self._looked_back():
             for note in stream.info.notes:
                 log.info("%s: %s", segment.name, note)
             self._pacer.restart()
@@ -134,6 +135,15 @@ class Pipeline:
                 raise
             self._finish(windower, encoder)
             self._say_goodbye(segment, stream)
+
+    @contextmanager
+    def _looked_back(self) -> Iterator[None]:
+        """Whatever ends a segment: whoever looks back hears of it."""
+        try:
+            yield
+        finally:
+            if self._look_back is not None:
+                self._look_back.end_segment()
 
     def _take_in(self, events: Events, stream: Stream, passing: SegmentFilter | None) -> Events:
         """Count events and show them to whoever looks back; returns those that pass the filters."""

@@ -74,12 +74,17 @@ class _Evt3:
         self._file: IO[bytes] = temporary.open("wb")
 
     def write(self, events: Events) -> None:
-        if self._encoder is None:
-            self._encoder = evt3_writer.Evt3Encoder(int(events["t"][0]))
-            self._file.write(evt3_writer.header(*self._size, self._source, self._encoder.offset_us))
-        self._file.write(self._encoder.encode(events).data)
+        encoder = self._encoder or self._begin(int(events["t"][0]))
+        self._file.write(encoder.encode(events).data)
+
+    def _begin(self, first_us: int) -> evt3_writer.Evt3Encoder:
+        self._encoder = evt3_writer.Evt3Encoder(first_us)
+        self._file.write(evt3_writer.header(*self._size, self._source, self._encoder.offset_us))
+        return self._encoder
 
     def finish(self) -> None:
+        if self._encoder is None:
+            self._begin(0)
         self._file.close()
 
     def abandon(self) -> None:

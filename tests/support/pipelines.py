@@ -13,12 +13,12 @@ from firstspike.schedule import Settings as Scheduling
 
 def pipeline_of(
     manifest, source, backends, sink, *, clock=None, early=None, decide=None, stopping=lambda: False,
-    scheduling=None, queued=False, quick_ns=0, **settings,
+    scheduling=None, queued=False, quick_ns=0, look_back=None, **settings,
 ):  # fmt: skip
     """The road from a source to a sink.
 
     Args:
-        manifest, source, sink, clock, early, decide, stopping: as `Pipeline` and `Answerer` take them.
+        manifest, source, sink, clock, early, decide, stopping, look_back: as `Pipeline` and `Answerer` take them.
         backends: one a plan.
         scheduling: with a deadline; default: none, as in replays.
         queued, quick_ns: whether windows are answered in a thread of their own; see `handover.Queued`.
@@ -38,5 +38,5 @@ def pipeline_of(
         handover = Queued(answerer, queue, runner, clock.now_ns, quick_ns)
     return Pipeline(
         input_spec=manifest.input, settings=Settings(manifest.window, **settings), source=source, answerer=answerer,
-        handover=handover, clock=clock, stopping=stopping,
+        handover=handover, clock=clock, stopping=stopping, look_back=look_back,
     )  # fmt: skip

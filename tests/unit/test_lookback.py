@@ -137,6 +137,48 @@ def test_the_end_of_a_segment_and_a_clock_set_back_complete_a_clip(tmp_path):
     assert [len(events) for _, events in clips] == [500, 500, 500]
 
 
+def test_a_decision_from_before_the_clock_was_set_back_does_not_swallow_those_that_follow(tmp_path):
+    ring = Ring(tmp_path, on="unsure", below=0.95)
+    with ring.back:
+        ring.feed(50_000, 50_050)
+        ring.feed(0, 10)  # the clock was set back; the window that this ended is decided only now
+        ring.back.decided(decided(0, 50_050 * MS))
+        ring.feed(10, 100)
+        ring.back.decided(decided(1, 100 * MS))
+        ring.feed(100, 200)
+        assert ring.back._clip is None
+    assert [[one["seq"] for one in about["decisions"]] for about, _ in ring.clips()] == [[1]]
+
+
+def test_a_segment_that_ends_completes_its_clip_at_once_and_its_last_decision_still_makes_one(tmp_path):
+    ring = Ring(tmp_path, on="unsure", below=0.95, after_us=10_000 * MS)
+    with ring.back:
+        ring.feed(0, 50)
+        ring.back.decided(decided(0, 50 * MS))
+        ring.back.end_segment()
+        ring.back.decided(decided(1, 50 * MS))  # it was on its way
+        deadline = time.monotonic() + 10
+        while ring.counts["clips_written"] < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert ring.counts["clips_written"] == 2
+        ring.feed(60, 70)  # of the same name, of another sender
+        ring.back.decided(decided(2, 70 * MS))
+    assert [len(events) for _, events in ring.clips()] == [500, 500, 100]
+
+
+def test_a_fault_of_ours_costs_a_clip_and_is_counted(tmp_path, monkeypatch):
+    ring, write = Ring(tmp_path, after_us=0), LookBack._write
+    monkeypatch.setattr(
+        LookBack, "_write", lambda self, clip: 1 / 0 if clip.decisions[0].seq == 0 else write(self, clip)
+    )
+    with ring.back:
+        for seq in range(2):
+            ring.feed(seq * 10, seq * 10 + 10)
+            ring.back.decided(decided(seq, seq * 10 * MS + 10 * MS, str(seq)))
+            ring.feed(seq * 10 + 10, seq * 10 + 20)
+    assert ring.counts == {"clips_written": 1, "clips_dropped": 0, "clips_failed": 1}
+
+
 def test_memory_is_bounded_and_a_clip_says_that_its_beginning_is_missing(tmp_path):
     ring = Ring(tmp_path, lookback_us=10_000 * MS, memory_bytes=100 * 16 * 20)
     with ring.back:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,6 +116,15 @@ def test_a_broken_segment_is_counted_and_the_next_one_read():
     totals = pipeline.totals.message()
     assert (totals.sources_failed, totals.events, totals.windows) == (2, 3, 3)
     assert pipeline.broken is None
+
+
+def test_who_looks_back_hears_of_each_segments_end_whatever_ended_it():
+    told = []
+    look_back = SimpleNamespace(
+        events=lambda events, info, name: told.append((name, len(events))), end_segment=lambda: told.append("end")
+    )
+    drive(FakeStream([block(1, 2)]), FakeStream([block(3)], fault=DataError("cut")), look_back=look_back)
+    assert told == [("s0", 2), "end", ("s1", 1), "end"]
 
 
 def test_evidence_does_not_cross_segments():

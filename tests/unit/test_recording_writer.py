@@ -105,6 +105,13 @@ def test_two_that_chose_the_same_name_both_have_their_file(tmp_path, monkeypatch
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.parametrize(("format", "suffix"), FORMATS)
+def test_a_file_without_events_is_one_too(tmp_path, format, suffix):  # noqa: A002
+    RecordingFile(tmp_path / f"a{suffix}", format, 320, 240, source="c").finish()
+    info, got = read(tmp_path / f"a{suffix}")
+    assert (info.width, info.height, len(got)) == (320, 240, 0)
+
+
 def test_a_file_has_the_rights_of_any_new_one(tmp_path):
     before = os.umask(0o027)
     try:
