@@ -169,6 +169,19 @@ def test_metrics(root):
     assert looked("metrics", root, config(*far, "metrics.allow_remote=true"))[0].state == "warning"
 
 
+def test_space_for_packets(root):
+    settings = ["source.kind=network", "source.network.buffer_mib=4"]
+    assert looked("network", root) == looked("network", root, config()) == []
+    assert looked("network", root, config(*settings, "source.network.address=ipc:///tmp/x")) == []
+    assert looked("network", root, config(*settings))[0].state == "unknown"
+    file(root / "proc/sys/net/core/rmem_max", "212992")
+    [found] = looked("network", root, config(*settings))
+    assert (found.state, "4.0 MiB wanted, 0.2 MiB allowed" in found.text) == ("warning", True)
+    assert "sysctl -w net.core.rmem_max=4194304" in found.fix
+    file(root / "proc/sys/net/core/rmem_max", str(4 << 20))
+    assert looked("network", root, config(*settings))[0].state == "ok"
+
+
 @pytest.mark.parametrize(("free", "state"), [(1 << 20, "wrong"), (100 << 20, "warning"), (1 << 40, "ok")])
 def test_space_for_the_state(root, tmp_path, monkeypatch, free, state):
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "not" / "yet"))

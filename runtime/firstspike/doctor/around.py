@@ -23,6 +23,7 @@ from firstspike.config import Loaded
 from firstspike.energy.meters import find
 from firstspike.errors import FirstspikeError
 from firstspike.metrics_server import address_of
+from firstspike.sources import network
 
 State = Literal["ok", "absent", "warning", "wrong", "unknown"]
 UNIT = "firstspike.service"
@@ -63,7 +64,8 @@ def installation(loaded: Loaded | None, root: Path = Path("/")) -> list[Check]:
     for name, look in (
         ("service", lambda: _service(root)), ("udev rules", lambda: _rules(root)), ("group", lambda: _group()),
         ("sockets", lambda: _sockets(loaded)), ("publish.tcp", lambda: _tcp(loaded)),
-        ("metrics", lambda: _metrics(loaded)), ("cameras", lambda: _cameras(root)), ("meters", lambda: _meters(root)),
+        ("metrics", lambda: _metrics(loaded)), ("network", lambda: _network(loaded, root)),
+        ("cameras", lambda: _cameras(root)), ("meters", lambda: _meters(root)),
         ("state folder", _state), ("clock", lambda: _clock(root)), ("processor", lambda: _governor(root)),
     ):  # fmt: skip
         found += _safely(name, look)
@@ -198,6 +200,28 @@ def _metrics(loaded: Loaded | None) -> Iterator[Check]:
         yield Check("metrics", "warning", f"http://{section.address}/metrics: without password, for all who reach it")
         return
     yield Check("metrics", "ok", f"http://{section.address}/metrics")
+
+
+def _network(loaded: Loaded | None, root: Path) -> Iterator[Check]:
+    """What the kernel keeps of UDP packets while nobody reads: a short buffer loses those of a few milliseconds."""
+    streams = [own for _, own in loaded.streams] or [loaded] if loaded is not None else []
+    wanted = [
+        round(own.source_options.buffer_mib * (1 << 20)) for own in streams
+        if isinstance(own.source_options, network.Options) and own.source_options.address.startswith("udp:")
+    ]  # fmt: skip
+    if not wanted:
+        return
+    limit = _read(root / "proc/sys/net/core/rmem_max")
+    if not limit.isdigit():
+        yield Check("network", "unknown", "the kernel does not say how large a buffer for packets may be")
+        return
+    most, allowed = max(wanted), int(limit)
+    text = f"packets that wait to be read: {most / (1 << 20):.1f} MiB wanted, {allowed / (1 << 20):.1f} MiB allowed"
+    if allowed >= most:
+        yield Check("network", "ok", text)
+        return
+    fix = f"sysctl -w net.core.rmem_max={most}, and for good in /etc/sysctl.d/60-firstspike.conf: docs/network.md"
+    yield Check("network", "warning", f"{text}: a busy machine loses some", fix)
 
 
 def _cameras(root: Path) -> Iterator[Check]:

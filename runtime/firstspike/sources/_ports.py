@@ -37,6 +37,8 @@ class Port(Protocol):
     """For the user: address and size of the buffer."""
     buffer_bytes: int
     """What it holds, about."""
+    short: bool
+    """Whether that is less than was asked for."""
 
     def read(self, head: bytearray, body: memoryview) -> int:
         """Take a packet, its start into `head` and the rest into `body`; its length, −1: none is there, −2: refused."""
@@ -119,7 +121,8 @@ class UdpPort:
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self.about = f"{address}, kernel buffer {self.buffer_bytes / (1 << 20):.1f} MiB"
-        if self.buffer_bytes < buffer_bytes:
+        self.short = self.buffer_bytes < buffer_bytes
+        if self.short:
             self.about += (
                 f" instead of {buffer_bytes / (1 << 20):.1f}: bursts may be lost: raise it with "
                 f"'sysctl -w net.core.rmem_max={buffer_bytes}'"
@@ -199,7 +202,7 @@ class ZmqPort:
         except (zmq.ZMQError, OSError) as error:
             self.close()
             raise UnavailableError(f"{address}: cannot be listened to: {error}") from None
-        self.buffer_bytes = RCVHWM * MAX_PACKET_BYTES
+        self.buffer_bytes, self.short = RCVHWM * MAX_PACKET_BYTES, False
         self.about = f"{address}, buffer of {RCVHWM} packets"
 
     def read(self, head: bytearray, body: memoryview) -> int:

@@ -262,7 +262,7 @@ class NetworkSource:
                 self._port = UdpPort(options.address, round(options.buffer_mib * (1 << 20)), options.networks)
             else:
                 self._port = ZmqPort(options.address)
-            log.info("listening at %s", self._port.about)
+            log.log(logging.WARNING if self._port.short else logging.INFO, "listening at %s", self._port.about)
         return self._port
 
     def prepare(self, before: Source) -> None:
