@@ -123,6 +123,15 @@ def test_what_cannot_be_a_time_is_refused_and_not_thought_about_for_ever(t):
         Learner(4, 4).add(events)
 
 
+def test_a_time_that_lies_ahead_does_not_end_the_learning():
+    learner, t = Learner(4, 4), np.arange(0, 3_000_000, 10_000)
+    events = at(t, np.full(len(t), 2), np.full(len(t), 1))
+    events["t"][150] = 2**50
+    assert learner.add(events, 2_900_000) > 280
+    assert learner.learned_us < 2_900_000
+    assert learner.found().pixels == ((2, 1),)
+
+
 def test_nothing_and_one_moment_teach_nothing():
     assert learn(np.empty(0, EVENT)).pixels == ()
     assert learn(at([5, 5, 5], 1, 1)) == HotPixels(WIDTH, HEIGHT, 0.0, ())

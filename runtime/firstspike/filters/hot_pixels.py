@@ -30,6 +30,8 @@ from firstspike.types import Events
 SLICE_US = 100_000
 _AFTER_RESET = 256
 """As in `window`: a stream of nothing but resets must not cost its square."""
+LEAP_US = 10_000_000
+"""A sensor with a hot pixel is not silent for so long: a time that is further ahead lies, or nobody looked."""
 REACH = 2
 MAX_FILE_BYTES = 1 << 24
 
@@ -62,7 +64,8 @@ class Learner:
 
     Args:
         width, height: of the sensor, pixels.
-        back_us: a time this far below the largest begins another stretch of learning: the clock was reset.
+        back_us: a time this far below the largest begins another stretch of learning: the clock was reset. So does one
+            that is `LEAP_US` ahead; what lies between is not learned from.
 
     What it learns depends on the order of the events alone, not on how they were cut into arrays.
     """
@@ -106,7 +109,7 @@ class Learner:
                 self._start = self._largest = int(times[0])
             largest = np.maximum(np.maximum.accumulate(times), self._largest)
             before = np.concatenate([[self._largest], largest[:-1]])
-            jump = times < before - self._back_us
+            jump = (times < before - self._back_us) | (times > before + LEAP_US)
             reset = bool(jump.any())
             end = int(jump.argmax()) if reset else len(times)
             full = end
