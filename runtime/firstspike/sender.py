@@ -100,7 +100,11 @@ class Sender:
             context.term()
 
         self._close = close
-        out.connect(self._address)
+        try:
+            out.connect(self._address)
+        except zmq.ZMQError as error:
+            close()
+            raise OutputError(f"{self._address}: cannot be sent to: {error.strerror}") from None
         if not out.poll(round(_CONNECT_S * 1000)):
             out.set(zmq.LINGER, 0)
             close()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.support.packets import Listener, events_of, packet, packets_of
 
-from firstspike.errors import UnavailableError
+from firstspike.errors import OutputError, UnavailableError
 from firstspike.messages import Counters
 from firstspike.sender import Sender, play
 from firstspike.sources import Segment, Waiting, network
@@ -59,6 +59,11 @@ def test_all_events_arrive_as_they_were_and_the_stream_ends(listen, tmp_path, zm
     sender.join()
     assert sum(listener.counts.values()) == 0
     assert stream.receive(0).ended
+
+
+def test_a_place_that_zeromq_cannot_have_is_told():
+    with pytest.raises(OutputError, match="cannot be sent to"):
+        Sender(f"ipc:///{'x' * 200}", 320, 240)
 
 
 def test_times_of_decades_and_before_zero_survive(listen):
