@@ -36,9 +36,9 @@ SNAPSHOT_REQUEST = b"snapshot"
 MAX_REQUEST_BYTES = 64
 MAX_CONNECTIONS = 128
 LINGER_MS = 500
-POLL_MS, SOON_MS, QUIET_MS, IDLE_MS = 50, 5, 100, 200
-"""Between looks at the connections: while one is new; if one may flood; if all are settled; if there are none. A new
-one is told of at once."""
+POLL_MS, SOON_MS, QUIET_MS = 50, 5, 100
+"""Between looks at the connections: while one is new; if one may flood; if all are settled. If there are none, it rests
+as long as it may: a new one is told of at once."""
 SETTLED_S = 5.0
 HANDSHAKE_MS = 3000
 """A connection that has not introduced itself by then is closed."""
@@ -103,6 +103,8 @@ class Publisher:
         self._state = Snapshot(epoch=epoch, next_seq=next_seq, decision=None, health=None)
         self._encoded: tuple[Snapshot, bytes] | None = None
         self._closing = threading.Event()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        """Readable when the door's keeper is to end."""
         self._part = THREADS.loop("door")
         self._thread = threading.Thread(target=self._keep_door, name="door", daemon=True)
         self._thread.start()
@@ -208,6 +210,7 @@ class Publisher:
         )
         for socket, _ in doors:
             poller.register(socket, zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
         next_look = next_refresh = 0.0
         wait_ms = POLL_MS
         while not self._closing.is_set():
@@ -223,7 +226,7 @@ class Publisher:
                 self._take_subscriptions()
                 soon = [gate.look() for gate in (self._pub_gate, self._router_gate)]
                 newest = max(self._pub_gate.newest, self._router_gate.newest)
-                quiet = QUIET_MS if len(self._pub_gate) or len(self._router_gate) else IDLE_MS
+                quiet = QUIET_MS if len(self._pub_gate) or len(self._router_gate) else round(1000 * THREADS.rest_s)
                 wait_ms = SOON_MS if any(soon) else POLL_MS if now - newest < SETTLED_S else quiet
                 next_look = now + min(wait_ms, POLL_MS) / 1000
                 if now >= next_refresh:
@@ -288,8 +291,10 @@ class Publisher:
     def close(self) -> None:
         """Send what is queued, for half a second at most, and free the endpoint."""
         self._closing.set()
+        os.eventfd_write(self._wake, 1)
         THREADS.leave(self._part)
         self._thread.join()
+        os.close(self._wake)
         for gate in (self._pub_gate, self._router_gate):
             gate.close()
         for socket in (self._pub, self._router, self._zap):
