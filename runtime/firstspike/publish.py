@@ -7,32 +7,27 @@ in is thrown away unread, but for subscriptions and one tiny request; `gate` bou
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import grp
 import logging
 import os
-import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import zmq
 
-from firstspike import access, endpoints
+from firstspike import access, claim, endpoints
 from firstspike.access import Remote
-from firstspike.errors import ConfigError, OutputError, UnavailableError
+from firstspike.errors import ConfigError, UnavailableError
 from firstspike.gate import Allowance, Gate
 from firstspike.messages import Decision, Energy, Health, Provisional, Snapshot, StreamState, encode
 from firstspike.progress import THREADS
-from firstspike.topics import DECISION, ENERGY, HEALTH, PROVISIONAL, TOPICS, Topic
+from firstspike.topics import DECISION, ENERGY, HEALTH, PROVISIONAL, SNAPSHOT_REQUEST, TOPICS, Topic
 
 log = logging.getLogger(__name__)
 
-SNAPSHOT_REQUEST = b"snapshot"
 MAX_REQUEST_BYTES = 64
 MAX_CONNECTIONS = 128
 LINGER_MS = 500
@@ -72,8 +67,8 @@ class Publisher:
         self, endpoint: str, epoch: str, *, high_water_mark: int = 1000, remote: Remote | None = None, group: str = "",
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:  # fmt: skip
-        gid = _group(group)
-        self._lock_file = _claim(endpoint, gid)
+        gid = claim.group_id(group)
+        self._lock_file = claim.claim(endpoint, gid)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._allowed = remote.allowed if remote else None
         # XPUB is PUB that tells of subscriptions, which `wait_for_subscriber` and the gate need.
@@ -128,7 +123,7 @@ class Publisher:
         before = os.umask(0o117)  # not even for a moment is it everybody's
         try:
             gate.watched.bind(endpoint)
-            _give(path, gid)
+            claim.give(path, gid)
             path.chmod(0o660)
         except (zmq.ZMQError, OSError) as error:
             raise UnavailableError(f"{endpoint}: cannot be bound: {error}") from None
@@ -306,65 +301,3 @@ class Publisher:
 def _meets(topic: Topic, prefix: bytes) -> bool:
     """Whether a subscription to this prefix can be met by the topic, or by a part of it."""
     return topic.prefix.startswith(prefix) or prefix.startswith(topic.prefix)
-
-
-def _group(name: str) -> int:
-    """A group's number; -1: leave it.
-
-    Raises:
-        ConfigError: there is none, or the daemon is not in it.
-    """
-    if not name:
-        return -1
-    try:
-        found = grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise ConfigError(f"publish.group = {name!r}: no such group: `groupadd --system {name}` makes one") from None
-    if os.geteuid() != 0 and found not in (*os.getgroups(), os.getegid()):
-        raise ConfigError(f"publish.group = {name!r}: the daemon's user is not in it: `usermod -aG {name} USER`")
-    return found
-
-
-def _give(path: Path, gid: int) -> None:
-    """Give a file to a group, if one was named: the service's sandbox refuses the mere call."""
-    if gid != -1:
-        os.chown(path, -1, gid)
-
-
-def _claim(endpoint: str, gid: int) -> Any:
-    """Lock the endpoint: ZeroMQ's second bind would silently steal the path from the first."""
-    path = endpoints.path_of(endpoint)
-    try:
-        new = not path.parent.exists()
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        if new:
-            _give(path.parent, gid)
-        require_own(path.parent)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.fdopen(os.open(f"{path}.lock", flags, 0o600), "rb+")
-    except OSError as error:
-        raise OutputError(f"{path.parent}: no place for sockets: {error.strerror}: set [publish] endpoint") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise UnavailableError(
-            f"{endpoint}: another firstspike publishes here: stop it or set [publish] endpoint"
-        ) from None
-    return lock
-
-
-def require_own(folder: Path) -> None:
-    """Refuse a folder in a shared place that someone else made: they could read or replace the sockets.
-
-    Raises:
-        UnavailableError: it is such a folder.
-        OSError: it is not there.
-    """
-    found = folder.lstat()
-    if folder.name != f"firstspike-{os.getuid()}":
-        return
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise UnavailableError(
-            f"{folder}: is not a folder that only you can write: remove it or set [publish] endpoint"
-        )
