@@ -1,7 +1,7 @@
 """Left running: a daemon with all that it has, disturbed again and again, grows in nothing.
 
-Events come over the network through filters; a worker answers, and is killed now and then; clips are written, a meter is
-read, metrics are scraped, subscribers come and go, late joiners ask for the state, the configuration is loaded anew.
+Events come over the network through filters; a worker answers, and is killed now and then; clips are written, a meter
+is read, metrics are scraped, subscribers come and go, late joiners ask for the state, the configuration is loaded anew.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def join(endpoint, http, stopping):
         with contextlib.suppress(Exception), Subscriber(endpoint, topics=TOPICS) as subscriber:
             subscriber.receive(0.5)
             subscriber.snapshot()
-            urllib.request.urlopen(f"http://127.0.0.1:{http}/metrics", timeout=1).read()  # noqa: S310 (our own)
+            urllib.request.urlopen(f"http://127.0.0.1:{http}/metrics", timeout=1).read()
 
 
 @contextlib.contextmanager
@@ -171,8 +171,8 @@ def test_a_daemon_that_is_left_running_grows_in_nothing(tmp_path, seconds, reloa
     found = [(one[early].min(), one[late].min()) for one in (descriptors, threads)]
     figure(
         f"left running, disturbed: {seconds} s",
-        f"{totals.windows} windows, {totals.decisions_dropped} dropped; {reloads} reloads, worker killed {kills} times, "
-        f"{clips} clips; descriptors {found[0][0]:.0f} → {found[0][1]:.0f}, threads {found[1][0]:.0f} → "
+        f"{totals.windows} windows, {totals.decisions_dropped} dropped; {reloads} reloads, worker killed {kills} "
+        f"times, {clips} clips; descriptors {found[0][0]:.0f} → {found[0][1]:.0f}, threads {found[1][0]:.0f} → "
         f"{found[1][1]:.0f}; memory {memory[settled][0]:.1f} → {memory[-1]:.1f} MiB"
         + (f", slope {slope:+.2f} MiB an hour" if seconds >= 600 else ""),
     )
