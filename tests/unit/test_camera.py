@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tests.support.figures import figure
 from tests.support.pipelines import pipeline_of
 
 from firstspike.backends import emulator
@@ -113,15 +114,25 @@ def test_a_cameras_events_arrive_with_the_time_it_tells(bench):
 def test_a_camera_that_is_pulled_and_plugged_in_again_goes_on_as_another_segment(bench):
     segments = bench.source().segments()
     assert "no camera is attached: plug one in" in reason(segments, "attached")
+    told, back = [], []
     for _ in range(2):
         bench.put("plugged", "1")
+        began = time.monotonic()
         segment = next_segment(segments)
         with segment.open() as stream:
             read(stream, 100)
+            back.append(time.monotonic() - began)
             bench.take("plugged")
+            began = time.monotonic()
             with pytest.raises(UnavailableError, match="Prophesee EVK4 1: the camera was lost: Device disconnected"):
                 read(stream, 10**9)
+            told.append(time.monotonic() - began)
         reason(segments, "plug one in")
+    figure("camera pulled and plugged in again, twice", f"told after {most(told)}, events again after {most(back)}")
+
+
+def most(seconds):
+    return f"{max(seconds):.2f} s at most"
 
 
 def test_a_driver_that_hangs_is_killed_and_replaced(bench):
@@ -133,8 +144,10 @@ def test_a_driver_that_hangs_is_killed_and_replaced(bench):
         with pytest.raises(UnavailableError, match=r"made no progress for 0\.6 s"):
             read(stream, 10**9)
     bench.take("hang")
+    began = time.monotonic()
     with next_segment(segments).open() as stream:
         assert len(read(stream, 50)) >= 50
+    figure("camera's driver hangs (hang_s = 0.6)", f"killed; events again {most([time.monotonic() - began])} later")
 
 
 def test_a_driver_that_crashes_is_replaced_and_its_signal_told(bench):
@@ -145,8 +158,10 @@ def test_a_driver_that_crashes_is_replaced_and_its_signal_told(bench):
         with pytest.raises(UnavailableError, match="SIGSEGV"):
             read(stream, 10**9)
     bench.take("crash")
+    began = time.monotonic()
     with next_segment(segments).open() as stream:
         read(stream, 50)
+    figure("camera's driver crashes", f"its signal is told; events again {most([time.monotonic() - began])} later")
 
 
 @pytest.mark.parametrize("frame", [(b"S", b"{}"), (b"X", b"[1]"), (b"X", b"{"), (b"X", b'{"kind": 5, "text": 1}')])
