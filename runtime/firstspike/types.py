@@ -23,7 +23,7 @@ EVENT = np.dtype(
 _WHOLE = np.dtype((np.void, EVENT.itemsize))
 
 Events = NDArray[np.void]
-"""A one-dimensional C-contiguous array of dtype `EVENT`."""
+"""A one-dimensional C-contiguous array of dtype `EVENT`, aligned to 8 bytes: native code reads it."""
 
 
 def join(parts: Sequence[Events]) -> Events:
