@@ -122,7 +122,8 @@ class Manager:
             of_each = [f"{health.stream}: {', '.join(self._of_one(health))}" for health in healths]
             parts = [worst, f"{len(healths)} streams", f"{rate}; {'; '.join(of_each)}"]
         if first.reload_error is not None and first.state != "starting":
-            parts.append(f"last reload refused{_after(first.reload_error.splitlines()[0])}")
+            first_line, _, _ = first.reload_error.partition("\n")
+            parts.append(f"last reload refused{_after(first_line)}")
         return ", ".join(parts)
 
     def _of_one(self, health: Health) -> list[str]:

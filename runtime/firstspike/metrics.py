@@ -7,6 +7,7 @@ methods.
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import threading
@@ -239,4 +240,6 @@ def _escaped(value: str) -> str:
 
 
 def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
     return str(int(value)) if value == int(value) else repr(value)

@@ -279,9 +279,9 @@ class Publisher:
 
     def _refresh_allowed(self) -> None:
         if self._allowed is not None and self._allowed.refresh():
-            names = self._allowed.names()
-            self._pub_gate.put_out(names)
-            self._router_gate.put_out(names)
+            users = self._allowed.users()
+            self._pub_gate.put_out(users)
+            self._router_gate.put_out(users)
 
     def close(self) -> None:
         """Send what is queued, for half a second at most, and free the endpoint."""

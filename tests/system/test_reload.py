@@ -279,6 +279,25 @@ def test_parts_of_a_hybrid_go_on_if_they_are_the_same(tmp_path, text):
     running.complete()
 
 
+def test_what_fails_after_the_new_configuration_took_over_is_reported_and_takes_nothing_back(
+    running, text, monkeypatch, caplog
+):
+    generations = running.manager.generations
+
+    def stuck(*_):
+        raise OSError("stuck")
+
+    monkeypatch.setattr(generations.rooms.source, "close", stuck, raising=False)
+    monkeypatch.setattr(running.manager, "runs", stuck)
+    assert running.reload(text + "[source.simulated]\nseed = 5\n")
+    assert (generations.number, generations.error) == (2, None)
+    assert generations.loaded.source_options.seed == 5
+    assert caplog.text.count("OSError: stuck") >= 2
+    running.seen(3)
+    assert running.reload(text)
+    running.seen(3)
+
+
 def test_a_configuration_that_is_gone_is_refused(running):
     running.file.unlink()
     assert not running.reload()

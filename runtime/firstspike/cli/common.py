@@ -74,7 +74,15 @@ def settle(layers: Layers, settings: list[str], plan: str | None = None) -> Load
     return load(layers)
 
 
-class Stopping(threading.Event):
+class Signalled(threading.Event):
+    """Set by a signal's handler, which another signal may interrupt while it does: its lock is reentrant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cond = threading.Condition(threading.RLock())
+
+
+class Stopping(Signalled):
     """Set by a signal; `exit_code` is what the shell expects of a program that Ctrl-C ended, else 0."""
 
     exit_code = 0
