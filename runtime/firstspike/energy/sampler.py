@@ -40,7 +40,7 @@ FETCH_S = 0.5
 KEPT_S = 4.0
 """That it keeps them."""
 FIRST_S = 0.005
-"""Between two looks for its first one."""
+"""Until the first look for its first one; each next one comes twice as late."""
 SEARCH_S = 10.0
 ASKED_HZ = 25.0
 """Readings a second of a meter that is no file, whose period was not found within SEARCH_S."""
@@ -144,7 +144,7 @@ class _Fetched(_Asked):
 
     def __init__(self, track: Track, shortest_s: float, reader: Reader) -> None:
         super().__init__(track, shortest_s, searching_s=float("inf"))
-        self._reader = reader
+        self._reader, self._first_s = reader, FIRST_S / 2
 
     def turn(self, at: float) -> float:
         """Fetch what was read, and tell how often it is worth it from now on."""
@@ -152,4 +152,5 @@ class _Fetched(_Asked):
         for t_ns, reading in self._reader.take():
             took(reading, t_ns)
         self._reader.every(self.next_s(at))
-        return FETCH_S if self.track.last_ns() else FIRST_S
+        self._first_s = FETCH_S if self.track.last_ns() else min(FETCH_S, 2 * self._first_s)
+        return self._first_s

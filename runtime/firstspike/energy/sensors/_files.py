@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ IMPLAUSIBLE_W = 20_000.0
 """A counter that went back and would have counted faster than this was set back: it did not wrap around."""
 
 _GONE = frozenset((errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENXIO, errno.ESTALE, errno.EBADF))
+
+
+_NUMBERED = re.compile(r"(hwmon|iio:device)\d+")
 
 
 def text(path: Path) -> str:
@@ -52,19 +56,40 @@ def forbidden(path: Path, permission: str = "") -> Unavailable | None:
     return refused(path, PermissionError(errno.EACCES, ""), permission)
 
 
+def _place_now(path: Path, chip: str) -> Path:
+    """Where a chip's file is now: one that went away comes back under another number, and another chip under its own.
+
+    Args:
+        path: where it was, below the chip's device.
+        chip: its name, by its file `name`.
+
+    Raises:
+        FileNotFoundError: it is not there, or nobody knows which of several it is.
+    """
+    folder = path.parent
+    if text(folder / "name") == chip:
+        return path
+    others = folder.parent.glob(folder.name.rstrip("0123456789") + "[0-9]*")
+    now = [one / path.name for one in others if text(one / "name") == chip]
+    if len(now) != 1:
+        raise FileNotFoundError(errno.ENOENT, "")
+    return now[0]
+
+
 class File:
     """A file that is read again and again.
 
     Args:
-        path: which.
+        path: which; of a chip in hwmon or iio below its device, not below the class, whose numbers are given anew.
         permission: what the user can do if it may not be read.
     """
 
-    __slots__ = ("_fd", "_refused", "_until_ns", "path", "permission")
+    __slots__ = ("_chip", "_fd", "_refused", "_until_ns", "path", "permission")
 
     def __init__(self, path: Path, permission: str = "") -> None:
         self.path = path
         self.permission = permission
+        self._chip = text(path.parent / "name") if _NUMBERED.fullmatch(path.parent.name) else ""
         self._fd = -1
         self._refused: Unavailable | None = None
         self._until_ns = 0
@@ -103,6 +128,8 @@ class File:
         if self._refused is not None and now < self._until_ns:
             return self._refused
         try:
+            if self._chip:
+                self.path = _place_now(self.path, self._chip)
             self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             self._refused, self._until_ns = refused(self.path, error, self.permission), now + AGAIN_NS

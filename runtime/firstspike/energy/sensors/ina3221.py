@@ -130,7 +130,7 @@ def _iio(root: Path, left_out: list[LeftOut]) -> Iterable[Rail]:
             if (folder / f"rail_name_{channel}").exists() and power.exists():
                 label = text(folder / f"rail_name_{channel}")
                 if _connected(label, power, left_out):
-                    yield Rail(label, folder.resolve().parent.name, Product([Number(power)], 1e-3), 0.0)
+                    yield Rail(label, folder.parent.name, Product([Number(power)], 1e-3), 0.0)
 
 
 def _hwmon(root: Path, left_out: list[LeftOut]) -> Iterable[Rail]:
@@ -172,5 +172,5 @@ def _step(folder: Path, channel: int, volts: Path) -> float:
 
 
 def _distinct(folders: list[Path]) -> list[Path]:
-    """One path a folder: sysfs has several ways to each."""
-    return list({folder.resolve(): folder for folder in reversed(folders)}.values())[::-1]
+    """One path a folder, below its device: sysfs has several ways to each."""
+    return list({folder.resolve(): None for folder in reversed(folders)})[::-1]
