@@ -66,7 +66,7 @@ def test_however_often_a_counter_wraps_its_sum_is_right(steps, start):
     counter, total, now_ns = _files.Counted(_files.Number(Path("energy_uj")), 1.0, 1000), 0, 0
     assert counter.value(b"%d\n" % start, now_ns) == 0
     for step in steps:
-        total, now_ns = total + step, now_ns + 10**9
+        total, now_ns = total + step, now_ns + 49_960_000  # in which 999 J are plausible, and 1000 are not
         assert counter.value(b"%d\n" % ((start + total) % 1000), now_ns) == total
 
 
@@ -93,6 +93,22 @@ def test_a_counter_beyond_its_own_range_counts_and_does_not_wrap(package):
     file.write_text("1000\n")
     assert "set back" in refused(meter).reason
     assert joules(meter) == pytest.approx(first + 1.0)
+
+
+def test_a_counter_that_may_have_wrapped_around_unseen_is_a_gap_and_goes_on(package):
+    meter, file = package
+    file.write_text("1000000\n")
+    joules(meter)
+    for later in ("0", "9000000"):  # whether it is seen to have gone back or not
+        file.write_text(f"{later}\n")
+        meter._counters[0]._last_ns -= 20 * 10**9  # the process was stopped
+        assert "not read for 20 s: it may have wrapped around unseen" in refused(meter).reason
+        assert joules(meter) == 0.0
+    file.write_text("11000000\n")
+    assert joules(meter) == pytest.approx(2.0)
+    meter._counters[0]._last_ns -= 20 * 10**9
+    meter.begin()
+    assert joules(meter) == pytest.approx(2.0)  # nobody asked for what went before
 
 
 def test_a_counter_without_a_range_never_wraps(tmp_path):

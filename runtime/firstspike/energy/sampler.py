@@ -94,6 +94,8 @@ class Sampler:
 
     def _way(self, track: Track, stack: ExitStack) -> _Asked:
         meter = track.meter
+        if isinstance(meter, FileMeter):
+            meter.begin()
         if self._native and isinstance(meter, FileMeter):
             try:
                 reader = Reader(meter, 1 / self._hz, max(16, round(KEPT_S * self._hz)))

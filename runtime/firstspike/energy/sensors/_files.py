@@ -219,6 +219,9 @@ class FileMeter:
         """
         raise NotImplementedError
 
+    def begin(self) -> None:
+        """What was read before is not to be compared with what is read from now on."""
+
     def close(self) -> None:
         """See `Meter`."""
         for file in self.files:
@@ -255,7 +258,8 @@ class Counted:
 
     A counter that falls has wrapped around if it has a range and the energy that this would mean is plausible. Else it
     was set back (suspend, a driver that was loaded anew), nobody knows how much it would have counted, and that one
-    reading is unavailable. Two wraps between two readings cannot be seen: read it more often than it wraps.
+    reading is unavailable. So it is after a time in which it may have wrapped around unseen, as when the process was
+    stopped: more than one wrap between two readings cannot be told from one.
 
     Args:
         number: the counter.
@@ -279,7 +283,10 @@ class Counted:
         last, elapsed_s = self._last, (now_ns - self._last_ns) / 1e9
         self._last, self._last_ns = raw, now_ns
         if last is None:
-            self._base = -raw
+            self._base -= raw
+        elif self.range_ is not None and self.range_ * self.factor <= IMPLAUSIBLE_W * elapsed_s:
+            self._base += last - raw
+            return Unavailable(f"{self.number.path}: not read for {elapsed_s:.0f} s: it may have wrapped around unseen")
         elif raw < last:
             wrapped = raw + (self.range_ or 0) - last
             if self.range_ is None or not 0 <= wrapped * self.factor <= IMPLAUSIBLE_W * elapsed_s:
@@ -287,6 +294,12 @@ class Counted:
                 return Unavailable(f"{self.number.path}: the counter was set back, from {last} to {raw}")
             self._base += self.range_
         return (self._base + raw) * self.factor
+
+    def leave_out(self) -> None:
+        """Let it stand still until the next reading: nobody wants to know what it counts meanwhile."""
+        if self._last is not None:
+            self._base += self._last
+            self._last = None
 
 
 class CounterMeter(FileMeter):
@@ -302,6 +315,11 @@ class CounterMeter(FileMeter):
         self.resolution, self.u95_fraction = resolution, u95_fraction
         self._counters = tuple(counters)
         super().__init__([counter.number for counter in counters])
+
+    def begin(self) -> None:
+        """See `FileMeter`."""
+        for counter in self._counters:
+            counter.leave_out()
 
     def of(self, raws: Sequence[bytes | Unavailable], t_ns: int) -> Reading | Unavailable:
         """See `FileMeter`."""
