@@ -182,6 +182,14 @@ def test_dynamic_energy_below_zero_is_published_as_it_is():
     assert 0.0 < figure.u95_j < 0.5
 
 
+def test_idle_power_that_is_old_is_said_to_be():
+    fresh, old = (Idle(4.0, 0.01, 0.01, 10.0, until_ns) for until_ns in (S, -1200 * S))
+    assert figure_of(flat(), idle=fresh).reason is None
+    said = figure_of(flat(), idle=old)
+    assert said.dynamic_j is not None
+    assert said.reason == "idle power was last seen 20 min before: how it drifts is not in the uncertainty"
+
+
 def test_an_unknown_accuracy_is_said():
     figure = figure_of(flat(u95_fraction=None), idle=Idle(4.0, 0.01, 0.01, 10.0))
     assert figure.reason == NO_ACCURACY
