@@ -17,9 +17,9 @@ IDLE_S, LOAD_S = 4.0, 2.0
 S = 1_000_000_000
 
 
-def load(rng, kind):
+def load(rng, kind, load_s):
     """Power of a load, W above idle at each ms, and its joules within the load's time."""
-    count = round(LOAD_S / STEP_S)
+    count = round(load_s / STEP_S)
     match kind:
         case "steady":
             power = np.full(count, rng.uniform(0.5, 3))
@@ -35,11 +35,11 @@ def load(rng, kind):
     return power, float(power.sum()) * STEP_S
 
 
-def scene(seed, **sensor):
+def scene(seed, load_s=LOAD_S, read_hz=100.0, **sensor):
     """One run: idle, load, idle; a sensor with its faults; returns the figure and the truth."""
     rng = np.random.default_rng(seed)
     kind = ("steady", "bursts", "blocks", "ramp")[seed % 4]
-    above, true = load(rng, kind)
+    above, true = load(rng, kind, load_s)
     quiet, tail = round(IDLE_S / STEP_S), round(1 / STEP_S)
     idle_w = rng.uniform(3, 5)
     power = np.concatenate([np.zeros(quiet), above, np.zeros(tail)]) + idle_w
@@ -48,12 +48,12 @@ def scene(seed, **sensor):
     options = {"hz": 20.0, "noise": 0.03, "resolution": 0.04, "delay": rng.random(), "averages": seed % 8 > 1} | sensor
     # A data sheet gives limits; its u95 is taken to be these.
     meter = SimulatedMeter(power + wander, gain=1 + rng.uniform(-0.01, 0.01), seed=seed, **options)
-    track = polled(meter, 0.0, len(power) * STEP_S, seed=seed)
+    track = polled(meter, 0.0, len(power) * STEP_S, hz=read_hz, seed=seed)
     baseline, samples = Baseline(meter), track.since(0)
     baseline.feed(samples, 0, round(IDLE_S * S))
     idle, why = baseline.idle()
-    figure = energy(meter, samples, round(IDLE_S * S), round((IDLE_S + LOAD_S) * S), idle, why)
-    return figure, true, true + idle_w * LOAD_S
+    figure = energy(meter, samples, round(IDLE_S * S), round((IDLE_S + load_s) * S), idle, why)
+    return figure, true, true + idle_w * load_s
 
 
 SENSORS = {
@@ -66,7 +66,15 @@ SENSORS = {
 }
 
 
-@pytest.mark.parametrize("sensor", SENSORS.values(), ids=SENSORS)
+AS_READ = {
+    "a counter, as it is read": {"kind": "counter", "resolution": 61e-6, "hz": 1000.0, "read_hz": 20.0, "load_s": 1.0},
+    "a slow counter, as it is read": SENSORS["a slow counter"] | {"read_hz": 20.0, "load_s": 1.0},
+    "coarse steps, for long": SENSORS["coarse steps"] | {"load_s": 10.0},
+}
+"""At the sampler's own rate, and over other times."""
+
+
+@pytest.mark.parametrize("sensor", (SENSORS | AS_READ).values(), ids=SENSORS | AS_READ)
 def test_a_known_energy_is_recovered_within_the_stated_uncertainty(sensor):
     runs = [scene(seed, **sensor) for seed in range(100)]
     assert {figure.reason for figure, _, _ in runs} == {None}

@@ -119,8 +119,13 @@ def coverage(count: float) -> float:
 
 
 def stuck(step: float, noise: float) -> float:
-    """What a value that is rounded to steps hides, at most: half a step, and less where noise moves it over them."""
-    return step / 2 * exp(-2 * (pi * noise / step) ** 2) if step > 0 else 0.0
+    """What a value that is rounded to steps hides, at most: half a step, and less where noise moves it over them.
+
+    Args:
+        step: of the sensor.
+        noise: standard deviation of the rounded values: the rounding's own variance is taken off it.
+    """
+    return step / 2 * exp(-2 * max(0.0, (pi * noise / step) ** 2 - pi**2 / 12)) if step > 0 else 0.0
 
 
 def energy(meter: Meter, samples: Samples, start_ns: int, end_ns: int, idle: Idle | None, why: str) -> Figure:
@@ -229,7 +234,10 @@ def _of_counter(
     if total < LEAST_STEPS * meter.resolution:
         return replace(none, reason=f"too short: the counter went on by {total:.3g} J, {meter.resolution:.3g} a step")
     random = [float(np.abs(moved - total).max()), 0.78 * meter.resolution, _stirring(idle, length)]
-    random += [_within(t, joules, end, idle, total / length) for end in (middle, length + middle)]
+    mean_w = total / length
+    random += [
+        max(_within(t, joules, end + late, idle, mean_w) for late in (0.0, middle, period)) for end in (0.0, length)
+    ]
     return replace(none, method="counter", total_j=total, random_j=sqrt(sum(one * one for one in random)))
 
 
