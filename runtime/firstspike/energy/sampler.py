@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from firstspike.energy import Meter
+from firstspike.energy import Meter, Reading, Unavailable
 from firstspike.energy.reader import Reader
 from firstspike.energy.samples import CAPACITY, Track
 from firstspike.energy.sensors._files import FileMeter
@@ -49,6 +49,9 @@ TICK_S = 0.2
 JITTER = 0.1
 """Of the time between readings, to either side."""
 GOLDEN = 0.6180339887498949
+ASLEEP_S = 1.0
+"""A shorter sleep than this may be the time between two looks at two clocks."""
+SLEPT = Unavailable("the machine slept: what the counter counted meanwhile belongs to no window")
 
 
 class Sampler:
@@ -107,6 +110,11 @@ class Sampler:
         return _Asked(track, 1 / self._hz)
 
 
+def asleep_s() -> float:
+    """How long the machine has slept since it was started: the monotonic clock stands still then, counters may not."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class _Asked:
     """A meter that is read here."""
 
@@ -114,12 +122,23 @@ class _Asked:
         self.track, self.shortest_s = track, shortest_s
         self._search_until = time.monotonic() + searching_s
         self._failed, self._quiet, self._turn = 0, 0.0, 0.0
+        self._asleep_s = asleep_s()
 
     def turn(self, at: float) -> float:
         """Read it; the time until the next turn."""
         self._turn = (self._turn + GOLDEN) % 1.0
-        self.track.take(self.track.meter.read(), time.monotonic_ns())
+        reading = self.track.meter.read()
+        self.take([(time.monotonic_ns(), reading)])
         return self.next_s(at) * (1 + JITTER * (2 * self._turn - 1))
+
+    def take(self, readings: Sequence[tuple[int, Reading | Unavailable]]) -> None:
+        """Add the latest readings, each with its time; of a counter none over which the machine slept."""
+        if not readings:
+            return  # the next ones tell it
+        before, self._asleep_s = self._asleep_s, asleep_s()
+        slept = self.track.meter.kind == "counter" and self._asleep_s - before > ASLEEP_S
+        for t_ns, reading in readings:
+            self.track.take(SLEPT if slept else reading, t_ns)
 
     def next_s(self, at: float) -> float:
         """Between two readings, by what the last one was."""
@@ -150,9 +169,7 @@ class _Fetched(_Asked):
 
     def turn(self, at: float) -> float:
         """Fetch what was read, and tell how often it is worth it from now on."""
-        took = self.track.take
-        for t_ns, reading in self._reader.take():
-            took(reading, t_ns)
+        self.take(list(self._reader.take()))
         self._reader.every(self.next_s(at))
         self._first_s = FETCH_S if self.track.last_ns() else min(FETCH_S, 2 * self._first_s)
         return self._first_s
