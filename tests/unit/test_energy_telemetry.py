@@ -19,11 +19,10 @@ from firstspike.clock import SystemClock
 from firstspike.config import EnergySection, load
 from firstspike.config_layers import Layers
 from firstspike.config_plugins import BackendChoice
-from firstspike.energy import Reading, Unavailable, sampler
+from firstspike.energy import Reading, Unavailable
 from firstspike.energy.account import Accounts, PlanMeters
 from firstspike.energy.meters import find
 from firstspike.energy.sampler import Sampler
-from firstspike.energy.samples import Track
 from firstspike.energy.telemetry import Telemetry, make, wire
 from firstspike.messages import encode
 from firstspike.rooms import rooms
@@ -97,22 +96,6 @@ def test_a_slow_sensor_is_read_about_three_times_as_often_as_it_measures():
         rate = (meter.reads - before) / (time.monotonic() - began)
     assert 1 / track.period_s() == pytest.approx(20, rel=0.15)
     assert 20 < rate < 110
-
-
-@pytest.mark.parametrize(("kind", "gap"), [("counter", True), ("power", False)])
-def test_what_a_counter_counts_while_the_machine_sleeps_is_no_windows(monkeypatch, kind, gap):
-    meter = Fast(20.0)
-    meter.kind = kind
-    asked = sampler._Asked(Track(meter), 0.01)
-    asked.take([(1, Reading(1, 5.0))])
-    slept = sampler.asleep_s() + 3600
-    monkeypatch.setattr(sampler, "asleep_s", lambda: slept)
-    asked.take([])  # awake again, and nothing read yet
-    asked.take([(2, Reading(2, 5.1)), (3, Reading(3, 14_000.0))])
-    asked.take([(4, Reading(4, 14_000.1))])
-    samples = asked.track.since(0)
-    assert np.isnan(samples.values).tolist() == [False, gap, gap, False]
-    assert ("slept" in samples.reason(2, 3)) == gap
 
 
 def test_a_meter_that_fails_is_asked_less_often_and_the_others_go_on():

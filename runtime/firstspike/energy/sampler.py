@@ -48,6 +48,8 @@ TICK_S = 0.2
 """Shorter waits are sleeps, which take half the processor's time of threading.Event.wait, and do not end early."""
 JITTER = 0.1
 """Of the time between readings, to either side."""
+END_S = 10.0
+"""That a meter which is being asked is waited for at the end."""
 GOLDEN = 0.6180339887498949
 ASLEEP_S = 1.0
 """A shorter sleep than this may be the time between two looks at two clocks."""
@@ -78,7 +80,9 @@ class Sampler:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(END_S)
+            if self._thread.is_alive():
+                log.warning("a meter does not answer: the thread that asked it is left behind")
 
     def _run(self) -> None:
         now = time.monotonic()
@@ -93,7 +97,17 @@ class Sampler:
                 if self._stopping.wait(max(0.0, left)) if left >= TICK_S else self._stopping.is_set():
                     return
                 # What was missed is not made up for.
-                heapq.heapreplace(due, (max(at + ways[name].turn(at), time.monotonic()), name))
+                heapq.heapreplace(due, (max(at + self._turn(ways[name], at), time.monotonic()), name))
+
+    @staticmethod
+    def _turn(way: _Asked, at: float) -> float:
+        try:
+            return way.turn(at)
+        except Exception as error:  # whatever is wrong with one meter, the others are read
+            if way.track.refusal is None:
+                log.exception("meter %s: a fault in reading it", way.track.meter.name)
+            way.track.take(Unavailable(f"a fault in reading it: {type(error).__name__}: {error}"), time.monotonic_ns())
+            return LONGEST_S
 
     def _way(self, track: Track, stack: ExitStack) -> _Asked:
         meter = track.meter
