@@ -91,6 +91,31 @@ def test_a_known_energy_is_recovered_within_the_stated_uncertainty(sensor):
     assert median < 0.25
 
 
+def rails(seed, load_s=2.0):
+    """Three rails that are rounded each by itself and added up, as on an AGX Orin; the figure and the truth."""
+    rng, quiet, meters, true = np.random.default_rng(seed), round(IDLE_S / STEP_S), [], 0.0
+    steps = (0.24, 0.24, 0.1)
+    for place, (step, noise) in enumerate(zip(steps, (0.02, 0.01, 0.03), strict=True)):
+        above = rng.uniform(0, 1)
+        power = np.repeat([0.0, above, 0.0], [quiet, round(load_s / STEP_S), 1000]) + rng.uniform(1, 4)
+        true += above * load_s
+        power = power + np.repeat(rng.normal(0, 0.01, len(power) // 100 + 1), 100)[: len(power)]
+        meters.append(
+            SimulatedMeter(power, hz=77.0, noise=noise, resolution=step, delay=0.5, seed=3 * seed + place, gain=1.0)
+        )
+    whole, count = meters[0], min(len(one.values) for one in meters)
+    whole.values = sum(one.values[:count] for one in meters)
+    whole.updates, whole.resolution = whole.updates[:count], float(np.hypot(np.hypot(*steps[:2]), steps[2]))
+    samples, baseline = polled(whole, 0.0, IDLE_S + load_s + 1, seed=seed).since(0), Baseline(whole)
+    baseline.feed(samples, 0, round(IDLE_S * S))
+    return energy(whole, samples, round(IDLE_S * S), round((IDLE_S + load_s) * S), *baseline.idle()), true
+
+
+def test_a_sum_of_coarse_rails_is_recovered_within_the_stated_uncertainty():
+    runs = [rails(seed) for seed in range(60)]
+    assert sum(abs(figure.dynamic_j - true) <= figure.u95_j for figure, true in runs) >= 56
+
+
 @pytest.mark.parametrize("averages", [True, False], ids=["the mean", "the moment"])
 def test_a_10_hz_sensor_under_a_1_khz_load(averages):
     step, within = 0.00025, 0

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import hypot
 from pathlib import Path
 
 from firstspike.energy import Meter
@@ -103,7 +104,7 @@ def _total(rails: list[Rail]) -> tuple[Meter | None, tuple[str, ...]]:
     for labels in SUMS:
         if set(labels) <= by_label.keys():
             added = [by_label[label] for label in labels]
-            name, resolution = "+".join(labels), max(rail.resolution for rail in added)
+            name, resolution = "+".join(labels), hypot(*(rail.resolution for rail in added))
             what = f"sum of {len(labels)} rails, read one after the other, which together feed the module: this board "
             what += "has no sensor of its whole input; the carrier board is in it only as far as these rails feed it"
             products = [rail.product for rail in added]
