@@ -184,9 +184,12 @@ typedef struct {
 
 /* Intervals differ by so much to either side, so that they cannot keep step with a load that comes in bursts. */
 #define FS_SAMPLER_JITTER 0.1
+/* A thread whose read hangs in the kernel is waited for so long when it is to end. */
+#define FS_SAMPLER_END_MS 2000
 
 /* room: samples that are kept; when nobody takes them the oldest are lost. NULL: a value is out of range, or no memory.
- * start: begins to read; FS_REFUSED: no thread could be had, or it runs already. free: ends it, and closes its files.
+ * start: begins to read; FS_REFUSED: no thread could be had, or it runs already. free: ends it, and closes its files;
+ * of a thread that hangs once its read returns.
  * The functions may be called from any thread. */
 FS_API fs_sampler *fs_sampler_new(int files, int64_t room, int64_t interval_ns);
 FS_API void fs_sampler_free(fs_sampler *sampler);
