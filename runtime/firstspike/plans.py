@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from firstspike.backends import Backend, SteppingBackend
 from firstspike.clock import Clock
 from firstspike.energy.stream import StreamAccount
-from firstspike.messages import BackendHealth
 from firstspike.messages_energy import DecisionEnergy
+from firstspike.messages_health import BackendHealth
 from firstspike.schedule import Outcome, Plan, Scheduler, Settings
 from firstspike.schedule.figures import TRUSTED
 from firstspike.types import Inference, Spikes

@@ -16,7 +16,7 @@ from firstspike.backends import emulator
 from firstspike.bundle import open_bundle
 from firstspike.clock import SystemClock
 from firstspike.errors import ConfigError, UnavailableError
-from firstspike.messages import Counters
+from firstspike.messages_health import Counters
 from firstspike.sources import camera
 from firstspike.sources.camera_child import OVERRIDE, converted, find
 
