@@ -117,6 +117,8 @@ class Spikes:
     frames: NDArray[np.uint8] | None = None
     """Shape (steps, channels, height, width): 1 where the pixel had an event in that step. For models that take binary
     frames; `times` is empty then. None for all others."""
+    active: int | None = None
+    """How many of the input's neurons spike in the window; None: nobody has counted them."""
 
 
 @dataclass(frozen=True, slots=True)

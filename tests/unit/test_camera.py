@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from tests.support.cameras import bench_at, next_segment, read, reason
+from tests.support.figures import figure
 from tests.support.pipelines import pipeline_of
 
 from firstspike.backends import emulator
 from firstspike.bundle import open_bundle
 from firstspike.clock import SystemClock
 from firstspike.errors import ConfigError, UnavailableError
-from firstspike.messages import Counters
+from firstspike.messages_health import Counters
 from firstspike.sources import camera
 from firstspike.sources.camera_child import OVERRIDE, converted, find
 
@@ -52,15 +53,25 @@ def test_a_cameras_events_arrive_with_the_time_it_tells(bench):
 def test_a_camera_that_is_pulled_and_plugged_in_again_goes_on_as_another_segment(bench):
     segments = bench.source().segments()
     assert "no camera is attached: plug one in" in reason(segments, "attached")
+    told, back = [], []
     for _ in range(2):
         bench.put("plugged", "1")
+        began = time.monotonic()
         segment = next_segment(segments)
         with segment.open() as stream:
             read(stream, 100)
+            back.append(time.monotonic() - began)
             bench.take("plugged")
+            began = time.monotonic()
             with pytest.raises(UnavailableError, match="Prophesee EVK4 1: the camera was lost: Device disconnected"):
                 read(stream, 10**9)
+            told.append(time.monotonic() - began)
         reason(segments, "plug one in")
+    figure("camera pulled and plugged in again, twice", f"told after {most(told)}, events again after {most(back)}")
+
+
+def most(seconds):
+    return f"{max(seconds):.2f} s at most"
 
 
 def test_a_backlog_is_cut_not_replayed_and_is_counted(bench):

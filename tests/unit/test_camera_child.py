@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from tests.support.cameras import bench_at, next_segment, read, reason
+from tests.support.figures import figure
 
 from firstspike.errors import UnavailableError
 from firstspike.sources import _decode_frames as frames
@@ -42,8 +43,10 @@ def test_a_driver_that_hangs_is_killed_and_replaced(bench):
         with pytest.raises(UnavailableError, match=r"made no progress for 0\.6 s"):
             read(stream, 10**9)
     bench.take("hang")
+    began = time.monotonic()
     with next_segment(segments).open() as stream:
         assert len(read(stream, 50)) >= 50
+    figure("camera's driver hangs (hang_s = 0.6)", f"killed; events again {time.monotonic() - began:.2f} s later")
 
 
 def test_a_driver_that_crashes_is_replaced_and_its_signal_told(bench):
@@ -54,8 +57,10 @@ def test_a_driver_that_crashes_is_replaced_and_its_signal_told(bench):
         with pytest.raises(UnavailableError, match="SIGSEGV"):
             read(stream, 10**9)
     bench.take("crash")
+    began = time.monotonic()
     with next_segment(segments).open() as stream:
         read(stream, 50)
+    figure("camera's driver crashes", f"its signal is told; events again {time.monotonic() - began:.2f} s later")
 
 
 @pytest.mark.parametrize("frame", [(b"S", b"{}"), (b"X", b"[1]"), (b"X", b"{"), (b"X", b'{"kind": 5, "text": 1}')])

@@ -203,6 +203,10 @@ def test_meters_that_have_nothing_in_common_are_added_up():
     broken = combined([figure(meter="p0"), unavailable("gone", 0, S)])
     assert (broken.total_j, broken.method) == (None, "unavailable")
     assert "gone" in broken.reason
+    assert both.reason == "if p0 feeds what the others measure, that is in the sum twice"
+    assert combined([figure(meter="p0", scope="package"), figure(meter="p1", scope="rail")]).reason is None
+    nobody = combined([unavailable("no meter has it in it", 0, S), figure(meter="stick")])
+    assert (nobody.meter, nobody.reason) == ("stick", "no meter has it in it")
 
 
 def test_totals_add_what_is_always_wrong_and_square_what_is_drawn_anew():

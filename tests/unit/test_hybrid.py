@@ -84,6 +84,37 @@ def test_an_attribute_that_would_be_ignored_is_refused():
         Chain(model.SerializeToString())
 
 
+def test_a_bias_may_be_the_row_of_the_only_batch():
+    net = Net((3, 2, 2), opset=13).flatten()
+    weights = net.constant("w", net.rng.normal(0, 1, (5, 12)))
+    model = net.node("Gemm", weights, net.constant("b", net.rng.normal(0, 1, (1, 5))), shape=(5,), transB=1).model()
+    x = net.rng.normal(0, 1, (3, 2, 2)).astype(np.float32)
+    (expected,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x[np.newaxis]})
+    np.testing.assert_allclose(Chain(model.SerializeToString()).run(x), expected[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda net: net.node("Conv", shape=(3, 4, 4)), "an input or an attribute is missing"),
+        (lambda net: net.node("Gemm", shape=(3,)), "an input or an attribute is missing"),
+        (lambda net: net.node("MaxPool", shape=(3, 2, 2), strides=(2, 2)), "an input or an attribute is missing"),
+        (lambda net: net.node("MaxPool", shape=(3, 2, 2), kernel_shape=(2,), strides=(2, 2)), "not enough values"),
+        (lambda net: net.node("MaxPool", shape=(3, 2, 2), kernel_shape=(2, 2), strides=3), "missing or wrong"),
+        (lambda net: net.node("MaxPool", shape=(3, 2, 2), kernel_shape=(2.0, 2.0)), "wrong|not known"),
+        (lambda net: net.node("Flatten", shape=(7,)), r"it gives \(48,\), where its own description has \(7,\)"),
+        (lambda net: net.flatten().node("Gemm", net.constant("w", np.zeros((0, 48))), shape=(0,), transB=1),
+         "gives nothing"),
+        (lambda net: net.node("Conv", net.constant("w", np.zeros((1, 3, 2, 2))), shape=(1, 3, 3), kernel_shape=(3, 3)),
+         "kernel_shape"),
+    ],
+)  # fmt: skip
+def test_a_damaged_network_is_refused_by_name(wrong, says):
+    model = wrong(Net((3, 4, 4), opset=13)).model()
+    with pytest.raises(ValueError, match=says):
+        Chain(model.SerializeToString())
+
+
 def test_a_network_that_is_cut_off_is_refused_at_every_length():
     data = network(1).model().SerializeToString()
     for length in range(0, len(data) - 1, 97):
@@ -233,3 +264,14 @@ def test_a_worker_whose_logits_make_no_sense_is_replaced_and_named(arrays):
     with pytest.raises(PartError, match="stick: its answer is no row of 7 finite numbers"):
         back.run(np.zeros((1, 1, 1), np.uint8), 1.0)
     assert len(worker.distrusted) == 1
+
+
+def test_what_was_closed_before_it_was_asked_starts_no_worker():
+    def start():
+        raise AssertionError("nobody would end it")
+
+    back = WorkerBack("stick", start, open_bundle(HYBRID))
+    back.close()
+    assert (back.condition().state, back.condition().reason) == ("failed", "stick: closed")
+    with pytest.raises(PartError, match="stick: closed"):
+        back.run(np.zeros(SHAPE, np.uint8), 1.0)

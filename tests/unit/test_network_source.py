@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tests.support.packets import Listener, events_of, packet, packets_of
 
 from firstspike.errors import OutputError, UnavailableError
-from firstspike.messages import Counters
+from firstspike.messages_health import Counters
 from firstspike.sender import Sender, play
 from firstspike.sources import Segment, Waiting, network
 from firstspike.sources._packets import END, FOREIGN, HEADER, Header, Unwrap, pack_header, parse_header
