@@ -89,6 +89,7 @@ def test_the_unit_restarts_all_but_what_a_restart_does_not_mend():
     assert found["Restart"] == ["always"]
     assert found["RestartPreventExitStatus"][0].split() == ["0", "64", "65", "66", "78"]
     assert float(found["WatchdogSec"][0]) >= 20  # a decoder may be silent for 10 s, an answer of a slow back end too
+    assert found["KillMode"] == ["mixed"]  # SIGTERM is the daemon's alone: it lets its workers' devices go
     assert found["DynamicUser"] == ["yes"]
     assert found["RuntimeDirectoryMode"] == ["0750"]
 
