@@ -38,6 +38,7 @@ class Counters(BaseModel):
     lost_packets: Annotated[int, Field(description="Of the network source: known from gaps in their numbers.")] = 0
     lost_events: Annotated[int, Field(description="Those in lost packets.")] = 0
     reordered_packets: Annotated[int, Field(description="Of the lost packets: came after all, and were used.")] = 0
+    reordered_events: Annotated[int, Field(description="Those in reordered packets.")] = 0
     refused_packets: Annotated[int, Field(description="Malformed, sent twice, or of nobody who may send.")] = 0
     kernel_drops: Annotated[int, Field(description="Packets that found no room in the kernel's buffer.")] = 0
     clips_written: Annotated[int, Field(description="Clips around decisions, [record].")] = 0

@@ -104,6 +104,7 @@ def test_packets_that_overtook_each_other_are_used_once(listen):
     got = listener.gather(listener.stream())
     assert sorted(got.tolist()) == sorted(sent.tolist())
     assert (listener.counts["lost_packets"], listener.counts["reordered_packets"]) == (2, 2)
+    assert (listener.counts["lost_events"], listener.counts["reordered_events"]) == (20, 20)
     assert listener.counts["refused_packets"] == 2
 
 

@@ -185,6 +185,7 @@ class Sequence:
                 return False
             del self._missing[header.sequence]
             counts["reordered_packets"] += 1
+            counts["reordered_events"] += header.n_events
             return True
         if ahead:
             counts["lost_packets"] += ahead

@@ -238,9 +238,8 @@ class NetworkSource:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.counts = dict.fromkeys(
-            ("lost_packets", "lost_events", "reordered_packets", "refused_packets", "kernel_drops"), 0
-        )
+        names = ("lost_packets", "lost_events", "reordered_packets", "reordered_events", "refused_packets")
+        self.counts = dict.fromkeys((*names, "kernel_drops"), 0)
         self.room = memoryview(bytearray(BATCH_PACKETS * MAX_PACKET_BYTES))
         """For the packets of a batch, one behind another."""
         self._head = bytearray(HEADER.size)
