@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import gc
-import socket
-import struct
 import threading
 import time
 
-import faery
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.support.packets import Listener, events_of, packet, packets_of
 
-from firstspike.errors import OutputError, UnavailableError
 from firstspike.messages_health import Counters
 from firstspike.sender import Sender, play
-from firstspike.sources import Segment, Waiting, network
-from firstspike.sources._packets import END, FOREIGN, HEADER, Header, Unwrap, pack_header, parse_header
+from firstspike.sources import Waiting, network
+from firstspike.sources._packets import END, HEADER, Header, pack_header, parse_header
 from firstspike.types import EVENT, join
 
 
@@ -59,11 +54,6 @@ def test_all_events_arrive_as_they_were_and_the_stream_ends(listen, tmp_path, zm
     sender.join()
     assert sum(listener.counts.values()) == 0
     assert stream.receive(0).ended
-
-
-def test_a_place_that_zeromq_cannot_have_is_told():
-    with pytest.raises(OutputError, match="cannot be sent to"):
-        Sender(f"ipc:///{'x' * 200}", 320, 240)
 
 
 def test_times_of_decades_and_before_zero_survive(listen):
@@ -291,17 +281,6 @@ def test_once_is_the_end(listen):
     assert list(segments) == []
 
 
-def test_only_those_named_may_send(listen):
-    listener, sent = listen(allow=["192.0.2.0/24"]), events_of(10)
-    listener.send(*packets_of(sent))
-    waiting = next(listener.source.segments())
-    assert isinstance(waiting, Waiting)
-    assert waiting.counts["refused_packets"] == 1
-    listener = listen(allow=["127.0.0.0/8"])
-    listener.send(*packets_of(sent))
-    assert len(listener.gather(listener.stream(), 10)) == 10
-
-
 @pytest.mark.parametrize(
     ("options", "part"),
     [
@@ -328,133 +307,9 @@ def test_an_open_address_with_a_list_of_senders_is_allowed():
     network.Options(address="udp://0.0.0.0:3333", allow=["10.0.0.0/8", "fe80::/10"])
 
 
-def test_an_address_that_is_taken_says_so(listen):
-    address = listen().address
-    with pytest.raises(UnavailableError, match="another program listens there"):
-        network.create(network.Options(address=address), None).port  # noqa: B018 (it opens)
-    with pytest.raises(UnavailableError, match="is it this machine's"):
-        network.create(network.Options(address="udp://192.0.2.7:3333", allow=["10.0.0.0/8"]), None).port  # noqa: B018
-
-
-def test_a_zeromq_path_is_locked_and_not_open_to_all(listen, tmp_path):
-    address = f"ipc://{tmp_path}/s"
-    listen(address=address)
-    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o660
-    with pytest.raises(UnavailableError, match="another program listens there"):
-        network.create(network.Options(address=address), None).port  # noqa: B018 (it opens)
-    (tmp_path / "mine").write_text("precious")
-    with pytest.raises(UnavailableError, match="no socket"):
-        network.create(network.Options(address=f"ipc://{tmp_path}/mine"), None).port  # noqa: B018
-    assert (tmp_path / "mine").read_text() == "precious"
-
-
-def test_the_kernels_buffer_is_told_as_it_is(listen):
-    port = listen(buffer_mib=1.0).source.port
-    real = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with real:
-        real.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        assert port.buffer_bytes >= real.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-    assert "kernel buffer" in port.about
-    assert ("instead of" in port.about) == (port.buffer_bytes < 1 << 20)
-
-
-def test_what_the_kernel_drops_is_counted_and_is_what_is_lost(listen):
-    listener, sent = listen(buffer_mib=0.03), events_of(40_000)
-    packets = packets_of(sent, 100)
-    listener.send(*packets)
-    stream = listener.stream()
-    got = 0
-    while len((arrival := stream.receive(0.05)).events):
-        got += len(arrival.events)
-    listener.send(packet(400, sent[:0], len(sent), flags=END))
-    listener.gather(stream)
-    listener.add(stream.take_counts())
-    assert listener.counts["kernel_drops"] > 0
-    assert listener.counts["lost_packets"] == listener.counts["kernel_drops"]
-    assert got + listener.counts["lost_events"] == len(sent)
-
-
-def test_what_the_kernel_dropped_is_told_at_the_end_of_a_stream_too(listen, monkeypatch):
-    monkeypatch.setattr(network, "DROPS_S", 3600.0)
-    listener = listen(buffer_mib=0.03, format="faery32", width=320, height=240, silence_s=0.1)
-    stream = listener.stream(iter([Segment("s", listener.source._opener())]))
-    assert stream.take_counts() == {}  # the first look
-    listener.send(*[b"\0" * 1400] * 500)
-    listener.gather(stream)
-    assert listener.counts["kernel_drops"] > 0
-    dropped = listener.counts["kernel_drops"]
-    listener.source.close()
-    assert listener.source.port  # opened anew, its counter is another
-    listener.source.look()
-    assert listener.source.take_counts() == {}
-    assert listener.counts["kernel_drops"] == dropped
-
-
-def test_senders_of_ipv4_are_known_by_it_at_an_ipv6_address(listen):
-    try:
-        listener = listen(address="udp://[::]:0", allow=["127.0.0.0/8"])
-    except UnavailableError as error:
-        pytest.skip(f"no IPv6 here: {error}")
-    listener.to = "127.0.0.1", listener.to[1]
-    listener.send(*packets_of(events_of(10)))
-    assert len(listener.gather(listener.stream(), 10)) == 10
-
-
-# faery leaves its socket to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(("kind", "theirs"), [("faery", "t64_x16_y16_on8"), ("faery32", "t32_x16_y15_on1")])
-def test_packets_that_faery_sends(listen, kind, theirs):
-    listener, sent = listen(format=kind, width=320, height=240), events_of(1000)
-    array = np.empty(len(sent), faery.EVENTS_DTYPE)
-    array["t"], array["x"], array["y"], array["on"] = sent["t"], sent["x"], sent["y"], sent["p"]
-    faery.events_stream_from_array(array, (320, 240)).to_udp(listener.to, format=theirs)
-    gc.collect()
-    stream = listener.stream()
-    np.testing.assert_array_equal(listener.gather(stream, 1000), sent)
-    assert "losses on the way are not known" in stream.info.notes[0]
-
-
-@pytest.mark.parametrize("timed", [True, False])
-def test_packets_that_aestream_sends(listen, timed):
-    listener, sent = listen(format="aestream", width=320, height=240), events_of(100)
-    body = b""
-    for t, x, y, p in sent.tolist():
-        # As dvs_to_udp.cpp: column in the upper half, whose highest bit says that there is no time.
-        body += struct.pack("<I", (x if timed else x | 0x8000) << 16 | p << 15 | y)
-        body += struct.pack("<I", t) if timed else b""
-    listener.send(body[:400], body[400:])
-    got = listener.gather(listener.stream(), 100)
-    for name in ("x", "y", "p", "t") if timed else ("x", "y", "p"):
-        np.testing.assert_array_equal(got[name], sent[name])
-    now_us = time.monotonic_ns() // 1000
-    assert timed or (now_us - got["t"] >= 0).all()
-
-
-@pytest.mark.parametrize("kind", sorted(FOREIGN))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(data=st.binary(max_size=200))
-def test_any_bytes_are_events_or_refused(kind, data):
-    events = FOREIGN[kind](memoryview(data), 5, Unwrap())
-    assert events is None or (events.dtype == EVENT and len(events) > 0)
-
-
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_header_or_none(data):
     assert parse_header(data, len(data) - HEADER.size) is None or data.startswith(b"FSEV\1")
-
-
-@given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=30), st.integers(1, 5))
-def test_times_of_32_bits_are_unwrapped_however_they_are_cut(steps, size):
-    times = np.cumsum(np.array(steps, np.int64) // 2)
-    short, unwrap = times.astype(np.uint32), Unwrap()
-    got = np.concatenate([unwrap(short[i : i + size]) for i in range(0, len(short), size)])
-    np.testing.assert_array_equal(got, times)
-
-
-def test_a_packet_from_before_the_wrap_of_32_bits_is_no_second_wrap():
-    unwrap = Unwrap()
-    got = [int(unwrap(np.array([t], np.uint32))[0]) for t in (0xFFFFFF00, 5, 0xFFFFFFF0, 10)]
-    assert got == [0xFFFFFF00, 2**32 + 5, 0xFFFFFFF0, 2**32 + 10]
 
 
 def test_a_paced_sender_keeps_the_recordings_time_and_tells_it_in_silence(listen):

@@ -39,6 +39,8 @@ class Port(Protocol):
     """What it holds, about."""
     short: bool
     """Whether that is less than was asked for."""
+    sender: str
+    """The host that the last packet came from; empty: it is not known."""
 
     def read(self, head: bytearray, body: memoryview) -> int:
         """Take a packet, its start into `head` and the rest into `body`; its length, −1: none is there, −2: refused."""
@@ -107,6 +109,7 @@ class UdpPort:
         family = socket.AF_INET6 if host.version == 6 else socket.AF_INET
         self._allow = allow
         self._known: dict[str, bool] = {}
+        self.sender = ""
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)  # noqa: FBT003 (the standard library's signature)
         self.buffer_bytes = self._make_room(buffer_bytes)
@@ -147,6 +150,7 @@ class UdpPort:
             return -2
         if flags & _CUT or (self._allow and not self._allowed(sender[0])):
             return -2
+        self.sender = sender[0]
         return size
 
     def _allowed(self, host: str) -> bool:
@@ -202,7 +206,7 @@ class ZmqPort:
         except (zmq.ZMQError, OSError) as error:
             self.close()
             raise UnavailableError(f"{address}: cannot be listened to: {error}") from None
-        self.buffer_bytes, self.short = RCVHWM * MAX_PACKET_BYTES, False
+        self.buffer_bytes, self.short, self.sender = RCVHWM * MAX_PACKET_BYTES, False, ""
         self.about = f"{address}, buffer of {RCVHWM} packets"
 
     def read(self, head: bytearray, body: memoryview) -> int:

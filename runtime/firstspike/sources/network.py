@@ -114,6 +114,8 @@ class NetworkStream(LiveStream):
         self._first = first
         self._sequence = None if first is None else Sequence(first)
         self._unwrap = Unwrap()
+        self._host: str | None = None
+        """Who sends, where packets do not say."""
         self._heard = time.monotonic()
         self._ended = False
         options = source.options
@@ -209,15 +211,21 @@ class NetworkStream(LiveStream):
         return Arrival(events, source.empty_ns, None if source.empty_ns == empty_ns else reached)
 
     def _read_foreign(self, decode: Foreign) -> Arrival | None:
-        source, found = self._source, []
+        source, found = self._source, list[Events]()
         for _ in range(BATCH_PACKETS):
             payload = source.next_payload()
             if payload is None:
                 break
+            if self._host not in (None, source.port.sender):  # two senders' times would be one muddle
+                source.count(refused_packets=1)
+                if not found and self._silent_s() > TAKE_OVER_S:
+                    return self._end(_NOTHING)
+                continue
             events = decode(payload, time.monotonic_ns() // 1000, self._unwrap)
             if events is None:
                 source.count(refused_packets=1)
             else:
+                self._host = source.port.sender
                 found.append(events)
         return Arrival(join(found), time.monotonic_ns()) if found else None
 
