@@ -17,6 +17,7 @@ from firstspike.bundle import open_bundle
 from firstspike.clock import SystemClock
 from firstspike.errors import ConfigError, UnavailableError
 from firstspike.messages_health import Counters
+from firstspike.sources import _decode_frames as frames
 from firstspike.sources import camera
 from firstspike.sources.camera_child import OVERRIDE, converted, find
 
@@ -83,6 +84,20 @@ def test_a_backlog_is_cut_not_replayed_and_is_counted(bench):
     assert (counts["backlog_cuts"], counts["backlog_packets"]) == (1, 8)
     assert events["t"][0] >= 5_000  # the packet that was late is gone too
     assert stream.take_counts() == {}
+
+
+def test_who_falls_behind_again_and_again_does_not_fill_the_log(bench, caplog):
+    bench.put("plugged", "1")
+    with next_segment(bench.source().segments()).open() as stream:
+        batch = stream._child.receive()[1]
+        head = frames.BATCH.pack(time.monotonic_ns(), -1, 0, 1, 3)
+        stream._child.receive = lambda: (frames.CAMERA, memoryview(head + batch[frames.BATCH.size :]))
+        for _ in range(5):
+            stream.receive(5)
+        assert stream.take_counts() == {"backlog_cuts": 5, "backlog_packets": 15}
+    assert [record.message for record in caplog.records if "fell behind" in record.message] == [
+        "Prophesee EVK4 1: fell behind: 3 packets of old events were thrown away"
+    ]
 
 
 def test_events_that_waited_less_are_dated_back(bench):

@@ -27,6 +27,8 @@ MEMORY_BYTES = 4 << 30
 WAIT_S = 0.4
 FRAME_S = 5.0
 """The rest of a frame takes no longer than that, however long the driver may take for one: nothing else is seen to."""
+TELL_S = 10.0
+"""Between two lines of the log about a backlog: who falls behind does so again and again."""
 RESTART_S = 1.0
 """Between two children, so that a camera that fails at once does not keep a core busy."""
 _INFO = TypeAdapter(RecordingInfo)
@@ -67,6 +69,7 @@ class CameraStream(LiveStream):
         self._hang_s = hang_s
         self._heard = time.monotonic()
         self._counts = {"camera_overflows": 0, "backlog_cuts": 0, "backlog_packets": 0}
+        self._cut_packets, self._told = 0, -TELL_S
 
     def receive(self, within_s: float) -> Arrival:
         """See `LiveStream.receive`."""
@@ -94,8 +97,10 @@ class CameraStream(LiveStream):
         for counter, count in zip(self._counts, (overflows, cuts, packets), strict=True):
             self._counts[counter] += count
         events = np.frombuffer(body[frames.BATCH.size :], EVENT)
-        if cuts:
-            log.warning("%s: fell behind: %d packets of old events were thrown away", name, packets)
+        self._cut_packets += packets
+        if self._cut_packets and time.monotonic() - self._told > TELL_S:
+            log.warning("%s: fell behind: %d packets of old events were thrown away", name, self._cut_packets)
+            self._cut_packets, self._told = 0, time.monotonic()
         # The child's clock is this machine's, but the child may be broken.
         arrived_ns = min(arrived_ns, time.monotonic_ns())
         return Arrival(events, arrived_ns, reached_us if reached_us >= 0 else None)
