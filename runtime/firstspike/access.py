@@ -60,6 +60,15 @@ class AllowList:
         """Everyone on the list."""
         return set(self._names.values())
 
+    def user_of(self, key: bytes) -> str | None:
+        """Who has this key, as a connection is called: the name and the key, since a name may be given another one."""
+        name = self.name_of(key)
+        return None if name is None else f"{name} {z85.encode(key).decode()}"
+
+    def users(self) -> set[str]:
+        """What `user_of` says of everyone on the list."""
+        return {user for key in self._names if (user := self.user_of(key)) is not None}
+
     def refresh(self) -> bool:
         """Read the list again if it has changed; True if it had. One that cannot be read lets nobody in."""
         stamp = self._look()
@@ -79,8 +88,8 @@ class AllowList:
         place = self.folder / keys.CLIENTS
         try:
             with os.scandir(place) as entries:
-                found = [(entry.name, entry.stat().st_mtime_ns, entry.stat().st_ino) for entry in entries]
-            return place.stat().st_mode, sorted(found)
+                found = sorted((entry.name, _stamp(entry.stat())) for entry in entries)
+            return place.stat().st_mode, found
         except OSError as error:
             return error.errno
 
@@ -125,16 +134,16 @@ def secure(socket: zmq.Socket[bytes], remote: Remote) -> None:
 
 def answer(request: list[bytes], allowed: AllowList | None) -> list[bytes]:
     """ZAP's answer to a request: [version, id, domain, address, identity, mechanism, credentials…]."""
-    name: str | None = None
+    user: str | None = None
     number = request[1] if len(request) > 1 else b""
     sound = len(request) == 7 and (request[0], request[2], request[5]) == (b"1.0", ZAP_DOMAIN, b"CURVE")
     if allowed is not None and sound:
-        name = allowed.name_of(request[6])
-    if name is None:
+        user = allowed.user_of(request[6])
+    if user is None:
         if sound and len(request[6]) == 32:
             _refused(request[3].decode("ascii", "replace"), z85.encode(request[6]).decode())
         return [b"1.0", number, b"400", b"not allowed", b"", b""]
-    return [b"1.0", number, b"200", b"OK", name.encode(), b""]
+    return [b"1.0", number, b"200", b"OK", user.encode(), b""]
 
 
 def _refused(address: str, key: str, last: list[float] = [-LOG_EVERY_S]) -> None:  # noqa: B006 (it remembers)
@@ -143,6 +152,10 @@ def _refused(address: str, key: str, last: list[float] = [-LOG_EVERY_S]) -> None
     if now - last[0] >= LOG_EVERY_S:
         last[0] = now
         log.warning("refused a subscriber from %.60s: its key %s is not on the list", address, key)
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size, found.st_mode
 
 
 def _by_key(names: dict[str, bytes]) -> dict[bytes, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -63,7 +64,7 @@ class _Connection:
     """It said something that a subscriber would."""
     closing: bool = False
     user: str | None = None
-    """The name of its key, over TCP."""
+    """The name of its key and the key, over TCP; None: it has not said anything yet."""
 
 
 @dataclass(slots=True)
@@ -183,10 +184,21 @@ class Gate:
                 self._close(one, f"there are {self.most} connections")
 
     def put_out(self, allowed: set[str]) -> None:
-        """Close the connections of users who are not allowed any longer."""
+        """Close the connections of users who are not allowed any longer.
+
+        So are those that did not say anything yet, since nobody knows whose they are: clients come again.
+
+        Args:
+            allowed: users, as ZAP called them.
+        """
+        self.take_events()
         for connection in self._connections.values():
-            if connection.user is not None and connection.user not in allowed:
-                self._close(connection, f"{connection.user} is not on the list any longer")
+            if connection.family == socket.AF_UNIX or connection.user in allowed:
+                continue
+            if connection.user is None:
+                self._close(connection, "it said nothing, and the list of who is allowed has changed")
+            else:
+                self._close(connection, f"{connection.user.partition(' ')[0]} is not on the list any longer")
 
     def close(self) -> None:
         """Let go of everything. The watched socket is still open."""
@@ -199,9 +211,16 @@ class Gate:
     def _enter(self, fd: int) -> None:
         self._leave(fd)  # its number was used before, and that it was closed was not told
         try:
-            duplicate = socket.socket(fileno=os.dup(fd))
+            number = os.dup(fd)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._turn_away(fd)
+            return  # or it has gone already
+        try:
+            duplicate = socket.socket(fileno=number)
         except OSError:
-            return  # it has gone already
+            os.close(number)  # by now it is a file's, say
+            return
         try:
             here: object = duplicate.getsockname()
             here = here[1] if isinstance(here, tuple) else here
@@ -214,6 +233,18 @@ class Gate:
         self.figures.accepted += 1
         self.newest = connection.since
         self._connections[fd] = connection
+
+    def _turn_away(self, fd: int) -> None:
+        """No descriptor is left to watch it by: nobody stays who is not watched."""
+        with contextlib.suppress(OSError):
+            bare = socket.socket(fileno=fd)
+            try:
+                here: object = bare.getsockname()
+                if (here[1] if isinstance(here, tuple) else here) in self.ours:
+                    bare.shutdown(socket.SHUT_RDWR)
+                    self.figures.refused += 1
+            finally:
+                bare.detach()  # it is ZeroMQ's
 
     def _leave(self, fd: int) -> None:
         connection = self._connections.pop(fd, None)

@@ -180,12 +180,15 @@ class Generations:
                 _get_ready(made, self.roads[name])
             self._refuse_now()
             undo.pop_all()
-            self._take_over(new, old)
+        # From here on it is the running one: what fails now is reported, and takes nothing back.
+        self._take_over(new, old)
         self._house, self._loaded = new, loaded
         new.shelf.take_over()
         before, self._stack = self._stack, stack
-        self._taken(new)
-        before.close()
+        with _reported("what follows the configuration"):
+            self._taken(new)
+        with _reported("closing what the configuration before had"):
+            before.close()
 
     def _refuse_now(self) -> None:
         """Refuse what would come too early or too late."""
@@ -204,8 +207,10 @@ class Generations:
                 former = self.roads[name].rooms
                 made.answerer.follow(former.answerer)
                 if made.source is not former.source:
-                    former.source.close()  # a device or a port that the new one wants too
-            self._follow(new, old)
+                    with _reported("closing the former source"):
+                        former.source.close()  # a device or a port that the new one wants too
+            with _reported("energy"):
+                self._follow(new, old)
 
     def _follow(self, new: House, old: House) -> None:
         """What the energy account counted goes on; between two windows."""
@@ -233,6 +238,15 @@ class Generations:
                 yield
         finally:
             self._metering = False
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """Log what fails, and go on."""
+    try:
+        yield
+    except Exception:
+        log.exception("reload: %s", what)
 
 
 def _get_ready(new: Rooms, road: Road) -> None:

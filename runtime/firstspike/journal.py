@@ -25,6 +25,8 @@ from typing import TextIO
 SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "firstspike"
 PLAIN = "firstspike: %(levelname)s: %(message)s"
+PATIENCE_S = 0.5
+"""Longest wait for a journald that does not read; from then on what it does not take at once is lost, and counted."""
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 # What is true of every record of this run, as `context` was told.
@@ -84,15 +86,32 @@ class JournalHandler(logging.Handler):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        # Not `settimeout`: to poll, such a socket is always ready.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, round(PATIENCE_S * 1e6)))
+        self._lost = 0
+        """Records since journald read last."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`. Never raises: work does not end for want of a log."""
         try:
             text = self.format(record)
-            if not self._send(_packed(self._fields(record, text))):
+            flags = socket.MSG_DONTWAIT if self._lost else 0
+            if self._lost and not self._say_what_was_lost():
+                self._lost += 1
+            elif not self._send(_packed(self._fields(record, text)), flags):
                 self._complain(record.levelno, text)
         except Exception:  # noqa: BLE001 (logging's own way with a record that cannot be written)
             self.handleError(record)
+
+    def _say_what_was_lost(self) -> bool:
+        """Whether journald reads again."""
+        lost, self._lost = self._lost, 0
+        said = f"{lost} records were lost: journald did not read"
+        own = logging.LogRecord(__name__, logging.WARNING, __file__, 0, said, None, None)
+        if self._send(_packed(self._fields(own, said)), socket.MSG_DONTWAIT) and not self._lost:
+            return True
+        self._lost = lost
+        return False
 
     def _fields(self, record: logging.LogRecord, text: str) -> dict[str, str]:
         fields = {
@@ -105,28 +124,32 @@ class JournalHandler(logging.Handler):
             fields.update({f"FIRSTSPIKE_{str(name).upper()}": str(value) for name, value in own.items()})
         return fields
 
-    def _send(self, datagram: bytes) -> bool:
+    def _send(self, datagram: bytes, flags: int = 0) -> bool:
         try:
-            self._socket.sendto(datagram, self._path)
-        except OSError as error:
-            # EMSGSIZE: too large for a datagram; it goes as a sealed file in memory.
-            return error.errno == errno.EMSGSIZE and self._send_file(datagram)
+            try:
+                self._socket.sendto(datagram, flags, self._path)
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    raise
+                self._send_file(datagram, flags)  # too large for a datagram
+        except BlockingIOError:
+            self._lost += 1  # standard error is the journal's too: there one would wait as well
+            return True
+        except OSError:
+            return False
         return True
 
-    def _send_file(self, datagram: bytes) -> bool:
+    def _send_file(self, datagram: bytes, flags: int) -> None:
+        """Send it as a sealed file in memory."""
+        memory = os.memfd_create("journal", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
         try:
-            memory = os.memfd_create("journal", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
             with os.fdopen(memory, "wb", closefd=False) as file:
                 file.write(datagram)
             fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [memory]))
-            self._socket.sendmsg([], [rights], 0, self._path)
-        except OSError:
-            return False
+            self._socket.sendmsg([], [rights], flags, self._path)
         finally:
-            with contextlib.suppress(OSError, UnboundLocalError):
-                os.close(memory)
-        return True
+            os.close(memory)
 
     def _complain(self, level: int, text: str) -> None:
         for line in text.splitlines():

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
+from zmq.utils import z85
 
 from firstspike.errors import ConfigError, OutputError, UsageError
+from firstspike.files import sync_folder
 
 SERVER = "server"
 CLIENTS = "clients"
@@ -42,7 +45,7 @@ def folder(wanted: str, base: Path | None = None) -> Path:
     """The folder of keys that a configuration means: `auto` is root's in /etc, else the user's own."""
     if wanted != "auto":
         return (base or Path.cwd()) / Path(wanted).expanduser()
-    if os.getuid() == 0 or (SYSTEM_FOLDER / f"{SERVER}.key").exists():
+    if os.getuid() == 0 or os.path.exists(SYSTEM_FOLDER / f"{SERVER}.key"):  # noqa: PTH110 (Path's raises if closed)
         return SYSTEM_FOLDER
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home) / "firstspike" / "keys"
@@ -55,9 +58,17 @@ def check_public(text: str) -> bytes:
         ConfigError: it is none.
     """
     key = text.strip().encode("ascii", "replace")
-    if Z85.fullmatch(key) is None:
+    if not _is_key(key):
         raise ConfigError(f"{text!r:.60}: is no public key: 40 characters of Z85, as `firstspike keys` prints them")
     return key
+
+
+def _is_key(key: bytes) -> bool:
+    """Whether it is 32 bytes as Z85 text; five characters can be more than four bytes hold."""
+    try:
+        return Z85.fullmatch(key) is not None and len(z85.decode(key)) == 32
+    except struct.error:
+        return False
 
 
 def make(path: Path, *, force: bool = False) -> Pair:
@@ -76,6 +87,8 @@ def make(path: Path, *, force: bool = False) -> Pair:
     if there and not force:
         raise UsageError(f"{there[0]}: is there already: --force makes a new one, and whoever knows the old one is out")
     public, secret = zmq.curve_keypair()
+    while public.startswith(b"-"):  # a command line would take it for an option
+        public, secret = zmq.curve_keypair()
     pair = Pair(public, secret)
     _write(_secret(path), _text(pair.public, pair.secret), force=force)
     _write(_public(path), _text(pair.public, None), force=force)
@@ -111,6 +124,7 @@ def revoke(keys: Path, name: str) -> Path:
     path = keys / CLIENTS / f"{name}.key"
     try:
         path.unlink()
+        sync_folder(path.parent)
     except FileNotFoundError:
         raise UsageError(f"{path}: nobody called {name} is allowed: `firstspike keys list` tells who is") from None
     except OSError as error:
@@ -126,11 +140,18 @@ def server(keys: Path) -> Pair:
     """
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     path = keys / f"{SERVER}.key_secret"
-    if credentials and (given := Path(credentials) / path.name).exists():
+    if credentials and _is_there(given := Path(credentials) / path.name):
         return pair(given, private=False)
-    if not path.exists():
+    if not _is_there(path):
         raise ConfigError(f"{path}: the daemon has no key: run `firstspike keys make --keys {keys}`")
     return pair(path)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def pair(path: Path, *, private: bool = True) -> Pair:
@@ -161,12 +182,16 @@ def read(path: Path) -> tuple[bytes, bytes | None]:
         ConfigError: it cannot be read, or is no certificate.
     """
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_FILE_BYTES + 1)
+        return _read(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _read(path: Path) -> tuple[bytes, bytes | None]:
+    with path.open("rb") as stream:
+        raw = stream.read(MAX_FILE_BYTES + 1)
     found = dict(re.findall(rb'^\s*(public-key|secret-key)\s*=\s*"([^"\n]*)"', raw, re.MULTILINE))
-    if len(raw) > MAX_FILE_BYTES or b"public-key" not in found or any(not Z85.fullmatch(key) for key in found.values()):
+    if len(raw) > MAX_FILE_BYTES or b"public-key" not in found or not all(map(_is_key, found.values())):
         raise ConfigError(f"{path}: is no ZeroMQ certificate: `firstspike keys` makes them")
     return found[b"public-key"], found.get(b"secret-key")
 
@@ -175,7 +200,7 @@ def allowed(keys: Path) -> dict[str, bytes]:
     """Who is let in: public keys by name.
 
     Raises:
-        ConfigError: the folder cannot be read, others can write to it, or a file in it is no certificate.
+        ConfigError: the folder cannot be read, others can write to it or to a file in it, or one is no certificate.
     """
     place = keys / CLIENTS
     try:
@@ -189,7 +214,21 @@ def allowed(keys: Path) -> dict[str, bytes]:
         raise ConfigError(f"{place}: others can write to this list of who is allowed: chmod 755 {place}")
     if len(paths) > MAX_CLIENTS:
         raise ConfigError(f"{place}: more than {MAX_CLIENTS} keys")
-    return {path.stem: read(path)[0] for path in paths}
+    found = {}
+    for path in paths:
+        if NAME.fullmatch(path.stem) is None:
+            raise ConfigError(f"{place}: {path.name!r:.70} is no name for a key")
+        try:
+            if path.stat().st_mode & 0o022:
+                raise ConfigError(f"{path}: others can write to this key of who is allowed: chmod 644 {path}")
+            found[path.stem] = _read(path)[0]
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise ConfigError(f"{path}: points to nothing") from None
+            # else it was taken off the list in this very moment
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return found
 
 
 def check_name(name: str) -> None:
@@ -223,18 +262,20 @@ def _write(path: Path, text: str, *, force: bool) -> None:
     """Write a file, whole or not at all; without `force` only where there is none. A secret is its owner's alone."""
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
-            stream.write(text)
-            os.fchmod(stream.fileno(), 0o600 if path.suffix == ".key_secret" else 0o644)
-            stream.flush()
-            os.fsync(stream.fileno())
+        number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
+            with os.fdopen(number, "w") as stream:
+                stream.write(text)
+                os.fchmod(number, 0o600 if path.suffix == ".key_secret" else 0o644)
+                stream.flush()
+                os.fsync(number)
             if force:
-                os.replace(stream.name, path)  # noqa: PTH105 (a name, not a Path)
+                os.replace(name, path)  # noqa: PTH105 (a name, not a Path)
             else:
-                os.link(stream.name, path)  # fails where another was quicker
+                os.link(name, path)  # fails where another was quicker
         finally:
-            Path(stream.name).unlink(missing_ok=True)
+            Path(name).unlink(missing_ok=True)
+        sync_folder(path.parent)
     except FileExistsError:
         raise UsageError(f"{path}: is there already: --force puts a new one in its place") from None
     except OSError as error:

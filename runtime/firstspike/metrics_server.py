@@ -22,6 +22,7 @@ AT_ONCE = 4
 """Connections that are answered at a time; more wait, and beyond BACKLOG the kernel turns them away."""
 BACKLOG = 8
 POLL_S = 0.2
+LOG_EVERY_S = 10.0
 
 
 def address_of(text: str, *, allow_remote: bool) -> tuple[str, int]:
@@ -80,6 +81,7 @@ class MetricsServer:
         self._text = text
         self._healthy = healthy
         self._closing = threading.Event()
+        self._said = -LOG_EVERY_S
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         try:
             self._listener = socket.create_server(address, family=family, backlog=BACKLOG)
@@ -109,11 +111,17 @@ class MetricsServer:
             except TimeoutError:
                 continue
             except OSError as error:  # no descriptors left, for one
-                log.warning("metrics: %s", error.strerror)
+                self._complain(error)
                 self._closing.wait(POLL_S)
                 continue
             with connection, contextlib.suppress(OSError):
                 self._answer(connection)
+
+    def _complain(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now - self._said >= LOG_EVERY_S:
+            self._said = now
+            log.warning("metrics: %s", error.strerror)
 
     def _answer(self, connection: socket.socket) -> None:
         deadline = time.monotonic() + REQUEST_S
@@ -136,16 +144,16 @@ class MetricsServer:
         if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
             return "400 Bad Request", "text/plain", b"not HTTP/1.1\n"
         if words[0] != b"GET":
-            return "405 Method Not Allowed", "text/plain", b"only GET\n"
-        match words[1].split(b"?", 1)[0]:
-            case b"/metrics":
-                try:
+            return "405 Method Not Allowed\r\nAllow: GET", "text/plain", b"only GET\n" * (words[0] != b"HEAD")
+        try:
+            match words[1].split(b"?", 1)[0]:
+                case b"/metrics":
                     return "200 OK", "text/plain; version=0.0.4", self._text().encode()
-                except Exception:  # a fault here ends one answer, not the thread
-                    log.exception("metrics")
-                    return "500 Internal Server Error", "text/plain", b"see the daemon's log\n"
-            case b"/healthz":
-                well, word = self._healthy()
-                return "200 OK" if well else "503 Service Unavailable", "text/plain", f"{word}\n".encode()
-            case _:
-                return "404 Not Found", "text/plain", b"here are /metrics and /healthz\n"
+                case b"/healthz":
+                    well, word = self._healthy()
+                    return "200 OK" if well else "503 Service Unavailable", "text/plain", f"{word}\n".encode()
+                case _:
+                    return "404 Not Found", "text/plain", b"here are /metrics and /healthz\n"
+        except Exception:  # a fault here ends one answer, not the thread
+            log.exception("metrics")
+            return "500 Internal Server Error", "text/plain", b"see the daemon's log\n"

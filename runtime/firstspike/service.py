@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, MutableMapping
@@ -29,7 +30,7 @@ PATIENCE_S = 30.0
 """The manager is asked to wait so much longer each time that the start has got on."""
 MAX_STATUS = 500
 SAID_AGAIN = {"STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC"}
-PATIENCE_OF_SEND_S = 5.0
+PATIENCE_OF_SEND_S = 5
 
 
 class Notifier:
@@ -49,6 +50,8 @@ class Notifier:
         self._socket: socket.socket | None = None
         if self._address.startswith(("/", "@")):
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            # Not `settimeout`: to poll, such a socket is always ready.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", PATIENCE_OF_SEND_S, 0))
             self._address = self._address.replace("@", "\0", 1) if self._address[0] == "@" else self._address
         elif self._address:
             log.warning("$NOTIFY_SOCKET is %r: neither a path nor an abstract address: not used", self._address)
@@ -63,10 +66,10 @@ class Notifier:
         What is said again before long (status, watchdog) does not wait for one that is busy.
         """
         if self._socket is not None:
-            self._socket.settimeout(0.0 if {*fields} <= SAID_AGAIN else PATIENCE_OF_SEND_S)
+            flags = socket.MSG_DONTWAIT if {*fields} <= SAID_AGAIN else 0
             text = "\n".join(f"{name}={str(value).replace(chr(10), ' ')}" for name, value in fields.items())
             with contextlib.suppress(OSError):  # also of a socket whose reader is busy
-                self._socket.sendto(text.encode(errors="replace"), self._address)
+                self._socket.sendto(text.encode(errors="replace"), flags, self._address)
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -86,9 +89,13 @@ class Service:
     def __init__(self, notifier: Notifier, progress: Progress, status: Callable[[], str] = lambda: "") -> None:
         self._notifier = notifier
         self._progress = progress
+        if notifier.watchdog_s:
+            progress.rest_s = min(progress.rest_s, notifier.watchdog_s / 8)
         self.status = status
         self._ready = False
         self._told = ""
+        self._speechless = False
+        """Whether a fault of `status` was told."""
         self._ending = threading.Event()
         self._turn = threading.Lock()
         self._thread = threading.Thread(target=self._look, name="service", daemon=True)
@@ -121,7 +128,12 @@ class Service:
             self._notifier.send(STOPPING=1, STATUS="stopping")
 
     def _line(self) -> str:
-        self._told = self.status()[:MAX_STATUS]
+        try:
+            self._told = self.status()[:MAX_STATUS]
+        except Exception:  # for want of a line nobody starves the watchdog
+            if not self._speechless:
+                log.exception("the line for systemctl status")
+            self._speechless = True
         return self._told
 
     def _look(self) -> None:

@@ -6,6 +6,7 @@ A device can often be held by one process alone: a reload that changes a thresho
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -58,7 +59,8 @@ class Shelf:
         self._before, self._lent = None, set()
 
     def close(self) -> None:
-        """Close what is held; what is lent stays with its owner."""
-        while self.made:
-            thing, close = self.made.pop(next(iter(self.made)))
-            close(thing)
+        """Close what is held, all of it, also if one cannot be closed; what is lent stays with its owner."""
+        with ExitStack() as stack:
+            for thing, close in reversed(self.made.values()):
+                stack.callback(close, thing)
+            self.made.clear()

@@ -22,7 +22,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from firstspike.messages import Counters, Health
+from firstspike.files import write_atomically
+from firstspike.messages import Health
+from firstspike.messages_health import Counters
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class State(BaseModel):
     run_s: float = Field(0.0, ge=0)
     """How long it ran, all in all."""
     totals: dict[str, int] = {}
-    """Sums of `messages.Counters` over all runs."""
+    """Sums of `messages_health.Counters` over all runs."""
     hot_pixels: dict[str, list[tuple[int, int]]] = {}
     """By sensor (its name and serial number): (x, y)."""
     plans: dict[str, PlanState] = {}
@@ -102,30 +104,6 @@ def write(place: Path, state: State) -> None:
     write_atomically(place / FILE, text.encode())
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content as a whole: temporary file, fsync, rename, fsync of the folder.
-
-    Raises:
-        OSError: nothing has changed.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 def read_or_set_aside(place: Path) -> State:
     """The state that was kept; a new one if there is none, or none that can be understood, which is set aside.
 
@@ -167,6 +145,9 @@ class Keeper:
             place.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._lock_file = (place / f"{FILE}.lock").open("ab")
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for half in place.glob(f".{FILE}.*.tmp"):  # of runs that were killed while they wrote
+                with contextlib.suppress(OSError):
+                    half.unlink()
             self.state = read_or_set_aside(place)
         except BlockingIOError:
             self._give_up("another firstspike keeps its state here: set $STATE_DIRECTORY for one of them")

@@ -85,7 +85,10 @@ class Switch:
         """
         with self._turn:
             self._handover, self._spec, self._encoders = handover, spec, None
-            self._handover.__enter__()
+            try:
+                self._handover.__enter__()
+            except BaseException as error:  # noqa: BLE001 (raised again in the reader's thread, which must not wait on)
+                self._fault = error
             self._held = False
             self._turn.notify_all()
 

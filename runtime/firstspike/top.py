@@ -14,6 +14,8 @@ KEPT = 4096
 """Decisions that latencies are taken from."""
 LOSSES = ("late", "overflow", "backward", "resets", "out_of_bounds", "cropped", "truncated_bytes", "sources_failed")
 BAR = 12
+SILENT_S = 5.0
+"""A daemon that says nothing for so long is worth a word: what is shown is its last."""
 
 
 @dataclass(slots=True)
@@ -30,26 +32,39 @@ class Seen:
 class Top:
     """Gathers messages between frames."""
 
-    health: Health | None = None
+    healths: dict[str, Health] = field(default_factory=dict)
+    """The latest of each stream."""
+    epoch: str | None = None
     streams: dict[str, Seen] = field(default_factory=dict)
 
     def take(self, message: Message) -> None:
-        """Take a message in."""
+        """Take a message in; those of another run of the daemon begin anew."""
+        if message.epoch != self.epoch:
+            self.epoch = message.epoch
+            self.healths.clear()
+            self.streams.clear()
         if isinstance(message, Health):
-            self.health = message
+            self.healths[message.stream or ""] = message
         if not isinstance(message, Decision):
             return
         # Streams have names of their own where there are several; else the source is what it reads.
-        seen = self.streams.setdefault(getattr(message, "stream", None) or "", Seen())
+        seen = self.streams.setdefault(message.stream or "", Seen())
         seen.statuses[message.status] += 1
         seen.events += message.window.events
         seen.last = message
         if message.stamps.clock == "monotonic":
             seen.latencies_ms.append((message.stamps.published_ns - message.stamps.closed_ns) / 1e6)
 
-    def frame(self, elapsed_s: float, lost: int, where: str) -> list[str]:
-        """The lines of a frame, and begin the next one."""
-        lines = [*self._head(where), "", *self._streams(elapsed_s), "", *self._backends()]
+    def frame(self, elapsed_s: float, lost: int, where: str, silent_s: float = 0.0) -> list[str]:
+        """The lines of a frame, and begin the next one.
+
+        Args:
+            elapsed_s: since the last one.
+            lost: messages lost on the way here.
+            where: the endpoint.
+            silent_s: for how long nothing has come.
+        """
+        lines = [*self._head(where, silent_s), "", *self._streams(elapsed_s), "", *self._backends()]
         lines += ["", *self._losses(lost)]
         energy = [line for name, seen in self.streams.items() if seen.last for line in _energy(name, seen.last)]
         lines += ["", *energy] if energy else []
@@ -59,13 +74,20 @@ class Top:
             seen.events = 0
         return [_printable(line) for line in lines]
 
-    def _head(self, where: str) -> list[str]:
-        health = self.health
-        if health is None:
+    def _head(self, where: str, silent_s: float) -> list[str]:
+        if not self.healths:
             return [f"firstspike at {where}: no health message yet"]
-        up = _duration(health.uptime_s)
-        lines = [f"firstspike {health.version} at {where}: {health.state}, up {up}, model {health.model}"]
-        return lines + [f"  {reason}" for reason in health.reasons[:5]]
+        first = next(iter(self.healths.values()))
+        begin = f"firstspike {first.version} at {where}:"
+        silent = f"; nothing came for {_duration(silent_s)}: is it still there?" if silent_s >= SILENT_S else ""
+        lines = []
+        for name, health in sorted(self.healths.items()):
+            of = f"  {name}: " if len(self.healths) > 1 else f"{begin} "
+            lines.append(f"{of}{health.state}, up {_duration(health.uptime_s)}, model {health.model}")
+            lines += [f"{'  ' if len(self.healths) > 1 else ''}  {reason}" for reason in health.reasons[:5]]
+        if len(self.healths) > 1:
+            return [f"{begin} {len(self.healths)} streams{silent}", *lines]
+        return [lines[0] + silent, *lines[1:]]
 
     def _streams(self, elapsed_s: float) -> list[str]:
         lines = [
@@ -86,20 +108,23 @@ class Top:
 
     def _backends(self) -> list[str]:
         lines = [f"{'back end':<24} {'state':<12} {'windows':>10} {'failed':>8} {'p50 ms':>8} {'p99 ms':>8} {'pid':>8}"]
-        for one in self.health.backends if self.health else []:
+        for stream, one in [(name, one) for name, health in sorted(self.healths.items()) for one in health.backends]:
             p50, p99 = ("–" if value is None else f"{value:.2f}" for value in (one.latency_p50_ms, one.latency_p99_ms))
             pid = "–" if one.pid is None else str(one.pid)
             why = f"  {one.reason}" if one.reason else ""
+            called = f"{stream}:{one.name}" if stream else one.name
             lines.append(
-                f"{_short(one.name, 24):<24} {one.state:<12} {one.windows:>10} {one.failures:>8} {p50:>8} {p99:>8} "
+                f"{_short(called, 24):<24} {one.state:<12} {one.windows:>10} {one.failures:>8} {p50:>8} {p99:>8} "
                 f"{pid:>8}{why}"
             )
         return lines
 
     def _losses(self, lost: int) -> list[str]:
-        if self.health is None:
+        if not self.healths:
             return [f"lost here: {lost}"]
-        counters = self.health.counters.model_dump()
+        counters: Counter[str] = Counter()
+        for health in self.healths.values():
+            counters.update(health.counters.model_dump())
         known = {name: counters[name] for name in LOSSES}
         dropped = {name: value for name, value in counters.items() if name.startswith("dropped_")}
         told = [f"{value} {name.replace('_', ' ')}" for name, value in (known | dropped).items() if value]

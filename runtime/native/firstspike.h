@@ -48,9 +48,9 @@ FS_API void fs_encoder_free(fs_encoder *encoder);
 FS_API int fs_encoder_kernels(fs_encoder *encoder, int level);
 
 /* Writes channels*height*width spike times to `times`, and to `counts` how many of the events fell onto the model, were
- * outside the sensor, and were cropped. t_start < t_end. An encoder serves one thread at a time. */
+ * outside the sensor, and were cropped, and how many of the times are before `steps`. t_start < t_end. An encoder serves one thread at a time. */
 FS_API void fs_encode(fs_encoder *encoder, const fs_event *events, int64_t n, int64_t t_start, int64_t t_end,
-                      uint8_t *times, int64_t counts[3]);
+                      uint8_t *times, int64_t counts[4]);
 
 /* ---- Decoding: EVT 3.0, whose words change a state or are events. --------------------------------------------- */
 

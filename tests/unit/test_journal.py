@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import socket
 import struct
+import threading
 
 import pytest
 
@@ -95,6 +97,32 @@ def test_text_that_is_no_utf8_and_a_traceback_arrive(log, journald):
 def test_what_is_too_large_for_a_datagram_goes_as_a_sealed_file(log, journald):
     log.info("x" * 5_000_000)
     assert len(received(journald)["MESSAGE"]) == 5_000_000
+
+
+@pytest.mark.parametrize("size", [10, 4_000_000])
+def test_a_journal_that_does_not_read_holds_nobody_up_and_is_told_how_much_it_lost(log, journald, monkeypatch, size):
+    handler = log.handlers[0]
+    complaints = []
+    monkeypatch.setattr(handler, "_complain", lambda *_: complaints.append(1))
+    done = threading.Event()
+
+    def write():
+        for _ in range(2000):  # more than any queue of datagrams holds
+            log.info("x" * (size if handler._lost == 0 else 10))
+        done.set()
+
+    threading.Thread(target=write, daemon=True).start()
+    assert done.wait(30)
+    lost = handler._lost
+    assert lost > 0
+    assert complaints == []  # standard error is the journal's too
+    journald.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while received(journald):
+            pass
+    log.info("again")
+    assert received(journald)["MESSAGE"] == f"{lost} records were lost: journald did not read"
+    assert received(journald)["MESSAGE"] == "again"
 
 
 def test_without_a_journal_lines_with_their_priority_go_to_standard_error(log, journald, tmp_path, capsys):

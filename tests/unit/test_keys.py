@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import zmq.auth
 from tests.support.program import complained, firstspike
 
 from firstspike import access, cli, keys
-from firstspike.errors import ConfigError, UsageError
+from firstspike.errors import ConfigError, OutputError, UsageError
 
 
 @pytest.fixture
@@ -101,6 +102,71 @@ def test_a_public_file_is_no_secret(place):
     keys.make(place / "server")
     with pytest.raises(ConfigError, match=r"name the \.key_secret file"):
         keys.pair(place / "server.key")
+
+
+def test_forty_characters_that_are_more_than_32_bytes_are_no_key(place):
+    with pytest.raises(ConfigError, match="no public key"):
+        keys.allow(place, "desk", "#" * 40)
+    for name in ("server.key_secret", "clients/desk.key"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(f'public-key = "{"#" * 40}"\nsecret-key = "{"#" * 40}"\n')
+        (place / name).chmod(0o600)
+    with pytest.raises(ConfigError, match="no ZeroMQ certificate"):
+        keys.server(place)
+    with pytest.raises(ConfigError, match="no ZeroMQ certificate"):
+        access.AllowList(place)
+
+
+def test_no_key_looks_like_an_option_of_a_command_line(place, monkeypatch):
+    drawn = iter([b"-" + b"a" * 39, b"-" + b"b" * 39, b"c" * 40])
+    monkeypatch.setattr(keys.zmq, "curve_keypair", lambda: (next(drawn), b"d" * 40))
+    assert keys.make(place / "laptop").public == b"c" * 40
+
+
+def test_a_key_that_goes_while_the_list_is_read_is_off_the_list_and_spoils_nothing(place, monkeypatch):
+    for name in ("gone", "here"):
+        keys.allow(place, name, keys.make(place / name).public.decode())
+    found = Path.glob
+
+    def glob(self, pattern):
+        paths = sorted(found(self, pattern))
+        keys.revoke(place, "gone")
+        return paths
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert keys.allowed(place).keys() == {"here"}
+
+
+def test_files_of_the_list_that_others_can_write_or_that_have_no_name_are_refused(place):
+    path = keys.allow(place, "desk", keys.make(place / "desk").public.decode())
+    path.chmod(0o664)
+    with pytest.raises(ConfigError, match="chmod 644"):
+        keys.allowed(place)
+    path.chmod(0o644)
+    path.rename(path.with_name("a\nb.key"))
+    with pytest.raises(ConfigError, match="no name for a key"):
+        keys.allowed(place)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_wrong_configuration(place, monkeypatch):
+    keys.make(place / "server")
+
+    def refuse(self, **_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+        access.remote("tcp://127.0.0.1:5600", str(place), place)
+
+
+def test_a_full_disk_leaves_no_half_of_a_secret(place, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        keys.make(place / "server")
+    assert list(place.iterdir()) == []
 
 
 def test_a_name_keeps_its_key_unless_forced(place):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import socket
@@ -16,9 +17,11 @@ import pytest
 from tests.support.messages import decision, health
 from tests.support.program import ROOT, complained, firstspike, started
 
+from firstspike import metrics
 from firstspike.errors import ConfigError, UnavailableError
-from firstspike.messages import BackendHealth, Counters, Energy, Stamps
+from firstspike.messages import Energy, Stamps
 from firstspike.messages_energy import EnergySoFar
+from firstspike.messages_health import BackendHealth, Counters
 from firstspike.metrics import BUCKETS_S, Metrics
 from firstspike.metrics_server import MAX_REQUEST_BYTES, MetricsServer, address_of
 
@@ -207,6 +210,32 @@ def test_nothing_else_is_answered(server, request_, status):
     line = said(server, request_)
     assert line.split(" ")[1:2] == ([status] if status else [])
     assert get(server, "/metrics")[0] == 200
+
+
+def test_other_methods_are_told_which_there_is(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        client.sendall(b"HEAD /metrics HTTP/1.1\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(1000), b""))
+    assert b"\r\nAllow: GET\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_a_fault_ends_an_answer_and_no_thread(caplog):
+    def odd():
+        raise ValueError("odd")
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with MetricsServer(("127.0.0.1", port), odd, odd) as serving:
+        for path in ("/healthz", "/metrics") * 5:
+            assert said(serving, f"GET {path} HTTP/1.1\r\n\r\n".encode()).split()[1] == "500"
+    assert caplog.text.count("ValueError: odd") == 10
+
+
+def test_figures_that_are_no_numbers_are_told_as_prometheus_writes_them():
+    assert [metrics._number(one) for one in (math.inf, -math.inf, math.nan, 2.0, 0.5)] == [
+        "+Inf", "-Inf", "NaN", "2", "0.5",
+    ]  # fmt: skip
 
 
 def test_clients_that_say_nothing_are_given_up_and_the_others_served(server):

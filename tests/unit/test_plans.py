@@ -94,6 +94,7 @@ def test_the_health_tells_what_is_known_of_each_back_end():
     away = Named("stick", state=Condition("absent", "gone", "plug it in", restarts=3))
     runner = Runner([away, Named("cpu")], Settings(deadline_ns=10**9), SystemClock())
     runner.infer(Spikes(4, np.zeros((2, 4, 4), np.uint8), 3), time.monotonic_ns())
+    runner.settle()
     stick, cpu = runner.health()
     assert (stick.state, stick.reason, stick.fix, stick.restarts, stick.latency_p50_ms) == (
         "absent", "gone", "plug it in", 3, None,

@@ -157,6 +157,44 @@ def test_who_is_taken_off_the_list_is_put_out(publisher, place, tcp):
             laptop.snapshot(0.3)
 
 
+def put_out(publisher, before):
+    deadline = time.monotonic() + 5
+    while publisher.connections()["refused"] == before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return publisher.connections()["refused"] > before
+
+
+def test_who_said_nothing_before_it_was_taken_off_the_list_is_put_out_too(publisher, place, tcp):
+    client, context = keys.pair(place.parent / "laptop.key_secret"), zmq.Context()
+    silent = context.socket(zmq.SUB)
+    silent.set(zmq.CURVE_SERVERKEY, keys.server(place).public)
+    silent.set(zmq.CURVE_PUBLICKEY, client.public)
+    silent.set(zmq.CURVE_SECRETKEY, client.secret)
+    monitor = silent.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    silent.connect(tcp)
+    assert monitor.poll(5000)
+    keys.revoke(place, "laptop")
+    assert put_out(publisher, 0)
+    silent.subscribe(b"")
+    time.sleep(0.3)
+    publisher.publish_decision(decision(0))
+    assert not silent.poll(300)
+    silent.disable_monitor()
+    context.destroy(linger=0)
+
+
+def test_who_has_a_names_former_key_is_put_out(publisher, place, tcp):
+    with subscriber(place, tcp) as laptop:
+        assert publisher.wait_for_subscriber(5, lambda: False)
+        keys.allow(place, "laptop", keys.make(place.parent / "new").public.decode(), force=True)
+        assert put_out(publisher, 0)
+        time.sleep(0.2)
+        publisher.publish_decision(decision(0))
+        assert laptop.receive(0.5) is None
+    with subscriber(place, tcp, "new") as laptop:
+        assert laptop.snapshot(5).epoch == "e"
+
+
 def test_a_list_that_is_spoiled_lets_nobody_in_and_is_reported(publisher, place, tcp, caplog):
     (place / "clients" / "bad.key").write_text("nonsense")
     deadline = time.monotonic() + 5

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
+import time
 
 import pytest
 from tests.support.notify import FakeManager
 
+from firstspike import service as service_module
 from firstspike.progress import Progress
 from firstspike.service import Notifier, Service
 
@@ -134,6 +137,31 @@ def drained(manager):
         fed += message is not None and "WATCHDOG" in message
         quiet += message is None
     return fed
+
+
+def test_a_status_that_cannot_be_made_does_not_starve_the_watchdog(manager, caplog):
+    def status():
+        raise ValueError("odd")
+
+    with Service(Notifier(environment(manager, WATCHDOG_USEC="400000")), Progress(), status) as service:
+        service.ready()
+        for _ in range(5):
+            manager.until("WATCHDOG")
+    assert caplog.text.count("ValueError: odd") == 1
+
+
+def test_a_manager_that_does_not_read_is_waited_for_without_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(service_module, "PATIENCE_OF_SEND_S", 1)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(str(tmp_path / "notify"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        for _ in range(2000):
+            notifier.send(STATUS="x")  # does not wait
+        began, worked = time.monotonic(), time.thread_time()
+        notifier.send(READY=1)
+        assert time.monotonic() - began > 0.5
+        assert time.thread_time() - worked < 0.2
+        notifier.close()
 
 
 def test_a_part_that_left_is_not_waited_for():

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from firstspike import state
-from firstspike.messages import BackendHealth, Counters, Health
+from firstspike.messages import Health
+from firstspike.messages_health import BackendHealth, Counters
 from firstspike.state import FILE, Keeper, State
 
 
@@ -83,6 +84,16 @@ def test_files_set_aside_within_a_second_do_not_overwrite_each_other(tmp_path):
         assert state.read_or_set_aside(tmp_path).runs == 0
     aside = sorted(path.read_bytes() for path in tmp_path.iterdir() if "unreadable" in path.name)
     assert aside == [b"1", b"2", b"3"]
+
+
+def test_what_a_kill_left_half_written_does_not_pile_up(tmp_path):
+    keeper = Keeper(tmp_path)
+    (tmp_path / f".{FILE}.4711.tmp").write_bytes(b"{")
+    Keeper(tmp_path)  # not the one that keeps it
+    assert (tmp_path / f".{FILE}.4711.tmp").exists()
+    keeper.close()
+    Keeper(tmp_path).close()
+    assert not (tmp_path / f".{FILE}.4711.tmp").exists()
 
 
 def test_a_second_daemon_leaves_the_first_ones_state_alone(tmp_path, caplog):

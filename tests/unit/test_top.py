@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 
+import pytest
 from tests.support.messages import decision, health, provisional
 from tests.support.program import complained, firstspike, started
 
-from firstspike.messages import BackendHealth, Counters, Stamps
+from firstspike.cli import top as cli_top
+from firstspike.messages import Stamps
+from firstspike.messages_health import BackendHealth, Counters
 from firstspike.top import Top
 
 
@@ -60,6 +63,35 @@ def test_back_ends_and_losses():
     assert "no decisions yet" in text
 
 
+def test_streams_of_a_daemon_are_told_together_and_in_one_order():
+    for order in (1, -1):
+        shared = {"backends": [BackendHealth(name="emulator", state="ready")], "counters": Counters(overflow=5)}
+        messages = [health().model_copy(update=shared | {"stream": name}) for name in ("left", "right")[::order]]
+        _, text = drawn(*messages)
+        assert text.index("  left: running") < text.index("  right: running")
+        assert text.index("left:emulator") < text.index("right:emulator")
+        assert "10 overflow" in text
+        assert "2 streams" in text
+
+
+def test_another_run_of_the_daemon_begins_anew():
+    _, text = drawn(decision(source="before.raw"), health(epoch="other"))
+    assert "before.raw" not in text
+
+
+def test_a_daemon_that_went_silent_is_not_shown_as_running_without_a_word():
+    top, text = drawn(health())
+    assert "nothing came" not in text
+    assert "nothing came for 0 min 7 s" in top.frame(1.0, 0, "ipc:///x", 7.0)[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "width", "cut"), [("abc", 3, "abc"), ("abc", 2, "ab"), ("日本", 3, "日"), ("e\u0301e", 1, "e\u0301")]
+)
+def test_lines_are_cut_where_the_terminal_ends(line, width, cut):
+    assert cli_top.cut(line, width) == cut
+
+
 def test_nothing_that_came_is_no_frame_of_zeros():
     _, text = drawn()
     assert "no health message yet" in text
@@ -90,7 +122,8 @@ def test_once_against_a_daemon_and_against_none(tmp_path):
 def test_on_a_terminal_it_gives_the_screen_back(tmp_path):
     ours, theirs = pty.openpty()
     argv = [sys.executable, "-m", "firstspike", "top", f"ipc://{tmp_path}/p", "--interval", "0.1"]
-    with subprocess.Popen(argv, stdout=theirs, stderr=subprocess.DEVNULL) as child:
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(argv, stdout=theirs, stderr=subprocess.DEVNULL, env=environment) as child:
         os.close(theirs)
         shown = b""
         while b"firstspike at" not in shown:
@@ -99,4 +132,19 @@ def test_on_a_terminal_it_gives_the_screen_back(tmp_path):
         while b"\x1b[?1049l" not in shown:
             shown += os.read(ours, 4096)
         assert child.wait(10) == 130
+    os.close(ours)
+
+
+def test_a_terminal_that_can_do_nothing_is_told_nothing_but_text(tmp_path):
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-m", "firstspike", "top", f"ipc://{tmp_path}/p", "--interval", "0.1"]
+    environment = {**os.environ, "TERM": "dumb"}
+    with subprocess.Popen(argv, stdout=theirs, stderr=subprocess.DEVNULL, env=environment) as child:
+        os.close(theirs)
+        shown = b""
+        while shown.count(b"firstspike at") < 2:
+            shown += os.read(ours, 4096)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(10) == 130
+    assert b"\x1b" not in shown
     os.close(ours)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from firstspike.config import Loaded, ScheduleSection, load
 from firstspike.config_layers import Layers, read_layers
-from firstspike.messages import Counters, Decision, Energy, Provisional
+from firstspike.messages import Decision, Energy, Provisional
+from firstspike.messages_health import Counters
 
 DEFAULT_MODEL = "nmnist"
 BAR = 20
@@ -74,7 +75,15 @@ def settle(layers: Layers, settings: list[str], plan: str | None = None) -> Load
     return load(layers)
 
 
-class Stopping(threading.Event):
+class Signalled(threading.Event):
+    """Set by a signal's handler, which another signal may interrupt while it does: its lock is reentrant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cond = threading.Condition(threading.RLock())
+
+
+class Stopping(Signalled):
     """Set by a signal; `exit_code` is what the shell expects of a program that Ctrl-C ended, else 0."""
 
     exit_code = 0

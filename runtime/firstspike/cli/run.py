@@ -6,10 +6,10 @@ import argparse
 import logging
 import os
 import signal
-import threading
 
 from firstspike import daemon, state
 from firstspike.cli.common import (
+    Signalled,
     add_config_arguments,
     add_plan_argument,
     apply_settings,
@@ -42,7 +42,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run until the source ends or a signal comes."""
     loaded = apply_settings(read_layers(args.config, []), args.set, args.plan)
-    stopping, wanted = stop_on_signal(), threading.Event()
+    stopping, wanted = stop_on_signal(), Signalled()
     on_terminal = os.isatty(2)
 
     def hang_up(*_: object) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
+import unicodedata
 
 from firstspike.cli.common import stop_on_signal
 from firstspike.cli.doctor import seconds
 from firstspike.cli.output import emit
 from firstspike.cli.watch import add_endpoint_arguments, subscribe
-from firstspike.client import Subscriber
 from firstspike.errors import UnavailableError
 from firstspike.top import Top
 
@@ -36,9 +37,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw frames until told to stop."""
     stopping = stop_on_signal()
-    own = sys.stdout.isatty() and not args.once
+    own = sys.stdout.isatty() and not args.once and os.environ.get("TERM", "") not in ("", "dumb")
     with subscribe(args) as subscriber:
-        top = Top()
+        top, heard = Top(), time.monotonic()
         if own:
             emit(OWN_SCREEN)
         try:
@@ -47,11 +48,14 @@ def run(args: argparse.Namespace) -> int:
                 while (left := began + args.interval - time.monotonic()) > 0 and not stopping.is_set():
                     if (message := subscriber.receive(min(left, POLL_S))) is not None:
                         top.take(message)
-                if args.once and top.health is None and not top.streams:
+                        heard = time.monotonic()
+                if args.once and not top.healths and not top.streams:
                     raise UnavailableError(
                         f"{subscriber.endpoint}: nothing came for {args.interval:g} s: is a daemon running there?"
                     )
-                _draw(top, subscriber, time.monotonic() - began, own=own)
+                now = time.monotonic()
+                lost = sum(subscriber.lost.values())
+                _draw(top.frame(now - began, lost, subscriber.endpoint, now - heard), own=own)
                 if args.once:
                     return 0
         finally:
@@ -60,10 +64,19 @@ def run(args: argparse.Namespace) -> int:
     return stopping.exit_code
 
 
-def _draw(top: Top, subscriber: Subscriber, elapsed_s: float, *, own: bool) -> None:
-    lines = top.frame(elapsed_s, sum(subscriber.lost.values()), subscriber.endpoint)
+def _draw(lines: list[str], *, own: bool) -> None:
     if not own:
         emit("\n".join(lines))
         return
     width, height = shutil.get_terminal_size()
-    emit(HOME_AND_CLEAR + "\n".join(line[:width] + END_OF_LINE for line in lines[: height - 1]) + REST)
+    emit(HOME_AND_CLEAR + "\n".join(cut(line, width) + END_OF_LINE for line in lines[: height - 1]) + REST)
+
+
+def cut(line: str, width: int) -> str:
+    """As much of a line as fits into so many columns: some characters take two, some none."""
+    columns = 0
+    for at, one in enumerate(line):
+        columns += 0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        if columns > width:
+            return line[:at]
+    return line
