@@ -176,6 +176,17 @@ def test_energy_windows_of_a_live_sensor(tmp_path, board):
     assert set(np.diff(starts)) == {500_000_000}
 
 
+def test_a_live_stream_begins_after_the_idle_time_that_was_asked_for(tmp_path, board):
+    section = EnergySection(root=str(tmp_path), baseline_s=2.0)
+    with ExitStack() as stack, Ticking(board / "power1_input", 50, 4.0):
+        telemetry = make(section, tmp_path, {None: [CHOICE]}, SystemClock(), "e", None, stack)
+        telemetry.stream(None, [CHOICE], open_bundle(MODELS / "nmnist"))
+        with telemetry:
+            telemetry.begin(lambda: False, rest=True)
+            (baseline,) = telemetry._baselines.values()
+            assert baseline.idle()[0].quiet_s >= 1.0  # of 2 s, less the time to settle; six blocks are 0.6 s
+
+
 def test_a_window_that_cannot_be_told_does_not_end_the_telling(tmp_path, caplog):
     out = []
 

@@ -84,6 +84,31 @@ def test_an_attribute_that_would_be_ignored_is_refused():
         Chain(model.SerializeToString())
 
 
+@pytest.mark.parametrize("other", [b"\x10", b"\x12"], ids=["a whole number", "a text"])
+def test_an_attribute_of_another_form_is_refused(other):
+    net = Net((3, 2, 2), opset=13).flatten()
+    weights = net.constant("w", np.zeros((5, 12)))
+    data = net.node("Gemm", weights, shape=(5,), transB=1, alpha=1.0).model().SerializeToString()
+    alpha = b"alpha\x15"
+    assert data.count(alpha) == 1
+    with pytest.raises(ValueError):  # noqa: PT011 (what comes after it is read in another way too)
+        Chain(data.replace(alpha, alpha[:-1] + other))
+
+
+def test_a_network_with_changed_bytes_runs_or_is_refused():
+    data, refused = network(1, pool=True).model().SerializeToString(), 0
+    rng = np.random.default_rng(0)
+    for _ in range(1500):
+        changed = bytearray(data)
+        for place in rng.integers(-300, 400, 2):  # names, shapes and attributes; the weights are in between
+            changed[place] = rng.integers(256)
+        try:
+            Chain(bytes(changed))
+        except ValueError:
+            refused += 1
+    assert refused > 500
+
+
 def test_a_bias_may_be_the_row_of_the_only_batch():
     net = Net((3, 2, 2), opset=13).flatten()
     weights = net.constant("w", net.rng.normal(0, 1, (5, 12)))
@@ -107,6 +132,7 @@ def test_a_bias_may_be_the_row_of_the_only_batch():
          "gives nothing"),
         (lambda net: net.node("Conv", net.constant("w", np.zeros((1, 3, 2, 2))), shape=(1, 3, 3), kernel_shape=(3, 3)),
          "kernel_shape"),
+        (lambda net: net.conv(1, (3, 3), padding=(10**6, 10**6)), "pads"),
     ],
 )  # fmt: skip
 def test_a_damaged_network_is_refused_by_name(wrong, says):

@@ -156,14 +156,14 @@ class Telemetry:
 
         Args:
             stopping: True ends the wait.
-            rest: wait until idle power is known, three times `baseline_s` at most.
+            rest: wait for `baseline_s`, and on until idle power is known, three times that at most.
         """
         self.accounts.end()
         if not rest:
             return
-        end = time.monotonic() + 3 * self._baseline_s
-        while not stopping() and time.monotonic() < end:
-            if all(one.idle()[0] is not None for one in self._baselines.values()):
+        began = time.monotonic()
+        while not stopping() and (rested := time.monotonic() - began) < 3 * self._baseline_s:
+            if rested >= self._baseline_s and all(one.idle()[0] is not None for one in self._baselines.values()):
                 return
             time.sleep(LOOK_S / 2)
 

@@ -26,6 +26,10 @@ SINGLE_THREADED = 1 << 18
 in place of 0.3."""
 
 
+MOST_PADDING = 256
+"""On a side of a convolution: a damaged file must not ask for all memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One weighted layer."""
@@ -149,6 +153,8 @@ def _conv(node: Node, weights: list[Array]) -> Step:
     if found["dilations"] != [1, 1] or found["group"] != 1:
         raise ValueError("Conv with dilations or groups, which the NumPy back has not")
     top, left, bottom, right = found["pads"]
+    if max(found["pads"]) > MOST_PADDING:
+        raise ValueError(f"Conv with pads {found['pads']}: {MOST_PADDING} at most")
     down, along = found["strides"]
     rows = np.ascontiguousarray(kernel.reshape(out, -1))
     bias = weights[1][:, np.newaxis] if len(weights) > 1 else np.float32(0)
