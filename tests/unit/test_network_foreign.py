@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.packets import Listener, events_of
 
-from firstspike.sources import Segment, network
+from firstspike.sources import Segment, _network_stream, network
 from firstspike.sources._packets import FOREIGN, Unwrap
 from firstspike.types import EVENT
 
@@ -50,7 +50,7 @@ def test_what_the_kernel_dropped_is_told_at_the_end_of_a_stream_too(listen, monk
 
 
 def test_senders_without_a_session_are_told_apart_by_their_hosts(listen, monkeypatch):
-    monkeypatch.setattr(network, "TAKE_OVER_S", 0.05)
+    monkeypatch.setattr(_network_stream, "TAKE_OVER_S", 0.05)
     listener = listen(format="faery32", width=320, height=240)
 
     def send(host, *times):

@@ -14,7 +14,7 @@ from tests.support.packets import Listener, events_of, packet, packets_of
 
 from firstspike.messages_health import Counters
 from firstspike.sender import Sender, play
-from firstspike.sources import Waiting, network
+from firstspike.sources import Waiting, _network_stream, network
 from firstspike.sources._packets import END, HEADER, Header, pack_header, parse_header
 from firstspike.types import EVENT, join
 
@@ -134,7 +134,7 @@ def test_a_second_sender_is_refused_while_the_first_one_sends(listen):
 
 
 def test_a_sender_that_was_restarted_begins_another_segment(listen, monkeypatch):
-    monkeypatch.setattr(network, "TAKE_OVER_S", 0.05)
+    monkeypatch.setattr(_network_stream, "TAKE_OVER_S", 0.05)
     listener, first, second = listen(), events_of(20), events_of(20, 1)
     segments = listener.source.segments()
     listener.send(*packets_of(first))
@@ -149,7 +149,7 @@ def test_a_sender_that_was_restarted_begins_another_segment(listen, monkeypatch)
 
 @pytest.mark.parametrize("begins", [0, 500_000])
 def test_a_sender_that_counts_anew_under_its_old_session_is_heard_again(listen, monkeypatch, begins):
-    monkeypatch.setattr(network, "TAKE_OVER_S", 0.05)
+    monkeypatch.setattr(_network_stream, "TAKE_OVER_S", 0.05)
     listener, sent = listen(), events_of(40)
     segments = listener.source.segments()
     # Packets 5,000 on; or one whose number is wrong, and then those that were due.
@@ -177,7 +177,7 @@ def test_packets_that_the_goodbye_overtook_begin_no_stream(listen):
 
 
 def test_who_was_not_read_for_long_is_not_taken_for_silent(listen, monkeypatch):
-    monkeypatch.setattr(network, "TAKE_OVER_S", 0.05)
+    monkeypatch.setattr(_network_stream, "TAKE_OVER_S", 0.05)
     listener, sent = listen(silence_s=0.1), events_of(40)
     mine, other = packets_of(sent), packets_of(events_of(40, 1), session=8)
     listener.send(*mine[:2])
@@ -190,7 +190,7 @@ def test_who_was_not_read_for_long_is_not_taken_for_silent(listen, monkeypatch):
 
 
 def test_behind_others_packets_own_ones_may_wait(listen, monkeypatch):
-    monkeypatch.setattr(network, "BATCH_PACKETS", 4)
+    monkeypatch.setattr(_network_stream, "BATCH_PACKETS", 4)
     listener, sent = listen(), events_of(20)
     listener.send(*packets_of(sent)[:1])
     stream = listener.stream()
