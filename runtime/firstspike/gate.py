@@ -198,7 +198,7 @@ class Gate:
             if connection.user is None:
                 self._close(connection, "it said nothing, and the list of who is allowed has changed")
             else:
-                self._close(connection, f"{connection.user.partition(' ')[0]} is not on the list any longer")
+                self._close(connection, f"{connection.user.rpartition(' ')[0]} is not on the list any longer")
 
     def close(self) -> None:
         """Let go of everything. The watched socket is still open."""

@@ -232,7 +232,9 @@ def test_the_umask_is_as_before(endpoint):
     assert os.umask(before) == 0o022
 
 
-@pytest.mark.parametrize("bad", ["tcp://*:5555", "ipc://relative", "", "ipc:///" + "x" * 200])
+@pytest.mark.parametrize(
+    "bad", ["tcp://*:5555", "ipc://relative", "", "ipc:///" + "x" * 200, "ipc:///a\0b", "/a\udcff"]
+)
 def test_endpoints_that_are_refused(bad):
     with pytest.raises(ConfigError, match="endpoint"):
         endpoints.resolve(bad)
