@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -192,3 +194,25 @@ def test_many_good_subscribers_at_once_are_no_flood(endpoint):
             assert publisher.connections()["refused"] == 0
     finally:
         publisher.close()
+
+
+def test_a_crowd_at_the_door_of_a_daemon_with_few_descriptors_does_not_end_it(endpoint):
+    path = endpoints.path_of(endpoint)
+    settings = ("model.path=nmnist", "source.kind=simulated", f"publish.endpoint={endpoint}")
+    few = ["bash", "-c", 'ulimit -Sn 256; exec "$@"', "bash", sys.executable, "-m", "firstspike", "run"]
+    with subprocess.Popen([*few, *[part for one in settings for part in ("--set", one)]]) as daemon:
+        try:
+            with Subscriber(endpoint) as good, contextlib.ExitStack() as crowd:
+                assert good.receive(30)
+                for _ in range(3):
+                    for name in (str(path), f"{path}.snapshot"):
+                        for _ in range(100):
+                            stranger = crowd.enter_context(socket.socket(socket.AF_UNIX))
+                            stranger.settimeout(5)
+                            with contextlib.suppress(OSError):
+                                stranger.connect(name)
+                for _ in range(20):
+                    assert good.receive(10)
+                assert daemon.poll() is None
+        finally:
+            daemon.kill()
