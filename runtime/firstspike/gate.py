@@ -30,15 +30,17 @@ UNREAD_LIMIT = 8.0
 """Points for looks that find unread bytes, before a connection is closed."""
 MUCH_BYTES, MUCH, LITTLE = 4096, 4.0, 0.25
 """More unread bytes than a subscriber ever sends at once weigh more: a thread that starves leaves some unread too."""
-FORGIVEN_S = 60.0
+FORGIVEN_S = 600.0
 """In this time one point is forgiven."""
 TCP_BYTES, TCP_BYTES_A_SECOND = 32 << 10, 512
 """What a connection over TCP may send: at first, and from then on (heartbeats are some 60 bytes)."""
 BYTES_RECEIVED = 128
 """Offset of tcpi_bytes_received in Linux's struct tcp_info."""
 DESCRIPTORS, OTHERS, A_CONNECTION = 65_536, 256, 8
-"""Wanted in all; of these for all else, and for a burst; for each of `max_connections`: of two sockets, ipc and TCP, two
-descriptors, ZeroMQ's and the gate's."""
+"""Wanted in all; of these for all else, and for a burst; for each of `max_connections`: on two sockets, by ipc and TCP,
+ZeroMQ's and the gate's."""
+ZERO_COPY_RECV = 10
+"""An option of ZeroMQ's contexts that pyzmq does not name."""
 LOG_EVERY_S = 10.0
 ACCEPTED, DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
 FAILED = int(
@@ -70,6 +72,12 @@ def make_room(most: int) -> int:
             soft, able, most,
         )  # fmt: skip
     return min(most, able)
+
+
+def keep_small(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    """Let what comes in be copied: else each part of a message that never ends holds the 8 KiB it was read into."""
+    with contextlib.suppress(zmq.ZMQError):
+        context.set(ZERO_COPY_RECV, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import pytest
 from tests.support import hostile
 from tests.support.messages import decision
 
-from firstspike import endpoints
+from firstspike import endpoints, gate
 from firstspike.client import Subscriber
 from firstspike.publish import Publisher
 from firstspike.topics import TOPICS
@@ -194,6 +194,20 @@ def test_many_good_subscribers_at_once_are_no_flood(endpoint):
             assert publisher.connections()["refused"] == 0
     finally:
         publisher.close()
+
+
+def test_slow_parts_of_an_endless_message_take_no_more_than_they_are(publisher, endpoint, monkeypatch):
+    monkeypatch.setattr(gate, "UNREAD_LIMIT", 1e9)  # as if no look found any
+    with hostile.introduced(endpoints.path_of(endpoint)) as stranger:
+        part, parts = hostile.frame(b"x" * 64, more=True), 4000
+        for _ in range(500):
+            stranger.sendall(part)
+            time.sleep(0.0002)
+        before = hostile.resident_mb()
+        for _ in range(parts):
+            stranger.sendall(part)
+            time.sleep(0.0002)  # so that each is read alone
+        assert hostile.resident_mb() - before < parts * 1000 / 1e6  # a part with the buffer it came in has 8 KB
 
 
 def test_a_crowd_at_the_door_of_a_daemon_with_few_descriptors_does_not_end_it(endpoint):
