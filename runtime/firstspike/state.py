@@ -210,14 +210,20 @@ class Keeper:
         """Write once a period, and at the end; `healths` gives those of all streams."""
         ending = threading.Event()
 
+        def keep_now() -> None:
+            try:
+                self.count(*healths())
+            except Exception:  # statistics end neither this thread nor the daemon
+                log.exception("%s: the run cannot be counted", self._place / FILE)
+            self.save()
+
         def keep() -> None:
             while True:
                 self._wake.wait(self._period_s)
+                self._wake.clear()  # before the look: what is set from now on wakes again
                 if ending.is_set():
                     return
-                self._wake.clear()
-                self.count(*healths())
-                self.save()
+                keep_now()
 
         thread = threading.Thread(target=keep, name="state", daemon=True)
         self.save()  # a run that is killed has been counted, and a place that cannot be written is told at once
@@ -230,8 +236,7 @@ class Keeper:
             ending.set()
             self._wake.set()
             thread.join()
-            self.count(*healths())
-            self.save()
+            keep_now()
             self.close()
 
     def close(self) -> None:

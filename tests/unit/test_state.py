@@ -152,6 +152,19 @@ def test_a_disk_that_hangs_holds_up_nobody_who_tells_or_asks(tmp_path, monkeypat
     assert state.read(tmp_path).hot_pixels == {"camera": [(2, 2)]}
 
 
+def test_a_run_that_cannot_be_counted_is_no_end_of_the_daemon(tmp_path, caplog):
+    def odd():
+        raise ValueError("odd")
+
+    keeper = Keeper(tmp_path, period_s=0.01)
+    with keeper.watching(odd):
+        deadline = time.monotonic() + 10
+        while caplog.text.count("ValueError: odd") < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert caplog.text.count("ValueError: odd") >= 3
+    assert state.read(tmp_path).runs == 1
+
+
 def test_what_was_learned_is_written_before_the_period_is_over(tmp_path):
     keeper = Keeper(tmp_path, period_s=1000)
     with keeper.watching(lambda: [health(1)]):
