@@ -82,9 +82,10 @@ deb: setup
 # What faults cost, as a table: the quick forms, or with LONG=1 those of `make soak` too (an hour).
 .PHONY: faults
 FIGURES := build/faults.jsonl
+FAULTS := tests/faults tests/fuzz tests/replay tests/unit/test_camera.py tests/unit/test_camera_child.py $(addprefix tests/system/test_,reload.py reload_streams.py systemd.py)
 faults: setup
 	@mkdir -p build && rm -f $(FIGURES)
-	@FIRSTSPIKE_FIGURES=$(FIGURES) $(BIN)/python -m pytest -q $(if $(LONG),-m "soak or not soak") tests/faults $(if $(LONG),tests/fuzz)
+	@FIRSTSPIKE_FIGURES=$(FIGURES) $(BIN)/python -m pytest -q $(if $(LONG),-m "soak or not soak") $(FAULTS)
 	@$(BIN)/python tests/support/figures.py $(FIGURES)
 
 clean:

@@ -79,7 +79,8 @@ def account_us(root: Path, seconds: float) -> tuple[float, float]:
     bundle, choice = open_bundle(ROOT / "models/nmnist"), BackendChoice("emulator", "emulator", EnergySection())
     with ExitStack() as stack:
         section = EnergySection(root=str(root), sample_hz=HZ)
-        telemetry = make(section, ROOT, [choice], bundle, SystemClock(), "e", lambda _: None, stack)
+        telemetry = make(section, ROOT, {None: [choice]}, SystemClock(), "e", lambda _: None, stack)
+        account = telemetry.stream(None, [choice], bundle)
         with telemetry:
             telemetry.begin(lambda: False, rest=False)
             whole = min(share(contextlib.nullcontext(), seconds / STRETCHES) for _ in range(STRETCHES))
@@ -90,9 +91,9 @@ def account_us(root: Path, seconds: float) -> tuple[float, float]:
             for _ in range(5):
                 began = time.perf_counter()
                 for _ in range(2000):
-                    telemetry.accounts.begin()
-                    telemetry.accounts.answered("emulator", spikes, answer, 1000)
-                    telemetry.accounts.end()
+                    account.begin()
+                    account.answered("emulator", spikes, answer, 1000)
+                    account.end()
                 each.append((time.perf_counter() - began) / 2000)
     return whole, min(each) * 1e6
 

@@ -12,7 +12,6 @@ from firstspike.decide import Decider
 from firstspike.encode_frames import WindowEncoder
 from firstspike.errors import FirstspikeError
 from firstspike.messages import (
-    Counters,
     Decision,
     Evidence,
     PartRun,
@@ -21,6 +20,7 @@ from firstspike.messages import (
     Stamps,
     WindowAnswer,
 )
+from firstspike.messages_health import Counters
 from firstspike.plans import Ran, Runner
 from firstspike.progress import Part
 from firstspike.schedule import Cause, Schedule
@@ -29,7 +29,7 @@ from firstspike.types import Inference, Spikes, Window
 
 @dataclass(slots=True)
 class Totals:
-    """What has been counted; `messages.Counters` explains the fields. Each is written by one thread."""
+    """What has been counted; `messages_health.Counters` explains the fields. Each is written by one thread."""
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(Counters.model_fields, 0))
 

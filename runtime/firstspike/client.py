@@ -20,11 +20,11 @@ from typing import Self
 import zmq
 
 from firstspike import endpoints
+from firstspike.claim import require_own
 from firstspike.errors import ConfigError, DataError, UnavailableError
 from firstspike.keys import KEY_BYTES, Pair, check_public, pair, read
 from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Energy, Health, Provisional, Snapshot, decode
-from firstspike.publish import SNAPSHOT_REQUEST, require_own
-from firstspike.topics import DECISION, TOPICS, Topic
+from firstspike.topics import DECISION, SNAPSHOT_REQUEST, TOPICS, Topic
 
 log = logging.getLogger(__name__)
 

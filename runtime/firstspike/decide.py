@@ -84,7 +84,7 @@ class Decider:
         self._weight *= factor
         answer = SILENT
         if potential is not None and self.speaks(n_events):
-            logs = log_softmax([float(value) * self._spec.logit_scale for value in potential])
+            logs = log_softmax([float(value) * self._spec.logit_scale for value in potential.tolist()])
             self._sum = [old + new for old, new in zip(self._sum, logs, strict=True)]
             self._weight += 1.0
             self._windows += 1

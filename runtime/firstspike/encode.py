@@ -105,7 +105,8 @@ def define(
         times = np.full(shape, steps, np.int64)
         np.minimum.at(times, pixel, steps * after // (t_end_us - t_start_us))
     n = int(seen.sum())
-    return Spikes(steps, times.astype(np.uint8), n, len(events) - len(inside), len(inside) - n)
+    active = int(np.count_nonzero(times < steps))
+    return Spikes(steps, times.astype(np.uint8), n, len(events) - len(inside), len(inside) - n, active=active)
 
 
 class Encoder:
@@ -137,7 +138,7 @@ class Encoder:
         self._handle, self._encode = handle, lib.fs_encode
         self.sensor = sensor_width, sensor_height
         self._steps, self._shape = spec.steps, (spec.channels, spec.height, spec.width)
-        self._counts = (c_int64 * 3)()
+        self._counts = (c_int64 * 4)()
 
     def encode(self, events: Events, t_start_us: int, t_end_us: int) -> Spikes:
         """Encode one window.
@@ -160,4 +161,4 @@ class Encoder:
         times = np.empty(self._shape, np.uint8)
         counts = self._counts
         self._encode(self._handle, pointer(events), len(events), t_start_us, t_end_us, pointer(times), counts)
-        return Spikes(self._steps, times, counts[0], counts[1], counts[2])
+        return Spikes(self._steps, times, counts[0], counts[1], counts[2], active=counts[3])

@@ -69,8 +69,8 @@ class FrameEncoder:
         channel = (events["p"][seen] != 0).astype(np.int64) if spec.channels == 2 else 0
         frames = np.zeros((spec.steps, spec.channels, spec.height, spec.width), np.uint8)
         frames.reshape(-1)[((step * spec.channels + channel) * spec.height + y[seen]) * spec.width + x[seen]] = 1
-        n, out = int(seen.sum()), int(outside.sum())
-        return Spikes(spec.steps, np.empty((0, 0, 0), np.uint8), n, out, len(events) - n - out, frames)
+        n, out, active = int(seen.sum()), int(outside.sum()), int(np.count_nonzero(frames))
+        return Spikes(spec.steps, np.empty((0, 0, 0), np.uint8), n, out, len(events) - n - out, frames, active)
 
 
 OUTSIDE = -2

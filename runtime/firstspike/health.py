@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from firstspike.rooms import Rooms
 
 LOOK_S = 0.1
-"""Between looks whether a back end's state has changed."""
+"""Between looks whether a back end's state has changed, if one may change by itself, as workers do."""
 SETTLED = ("ready", "busy")
 """A back end goes from one to the other with each window: no news."""
 
@@ -85,14 +85,20 @@ class Heartbeat:
                 THREADS.leave(self._part)
                 return
             due = time.monotonic() + self._period_s
-            while (left := due - time.monotonic()) > 0 and not self._wake.wait(min(left, LOOK_S)):
+            look_s = min(LOOK_S, THREADS.rest_s) if any(changes for *_, changes in told) else THREADS.rest_s
+            while (left := due - time.monotonic()) > 0 and not self._wake.wait(min(left, look_s)):
                 self._part.beat()
                 if self._conditions() != told:
                     break
 
-    def _conditions(self) -> list[tuple[str, str | None]]:
-        conditions = [backend.condition() for backend in self._runner.backends]
-        return [("ready" if one.state in SETTLED else one.state, one.reason) for one in conditions]
+    def _conditions(self) -> list[tuple[str, str | None, bool]]:
+        """Each back end's state and reason, and whether these may change while nobody asks it for anything."""
+        found = []
+        for backend in self._runner.backends:
+            one = backend.condition()
+            state: str = "ready" if one.state in SETTLED else one.state
+            found.append((state, one.reason, state != "ready" or one.pid is not None))
+        return found
 
     def message(self, seq: int = 0) -> Health:
         """How the stream is at this moment."""

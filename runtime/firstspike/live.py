@@ -23,6 +23,9 @@ PATIENCE_NS = 2_000_000
 """A silent window is closed so long after its end at the earliest: events may be on their way."""
 AT_ONCE = 5
 """And not before this part of the longest wait: senders and networks stall now and then."""
+BACK_US = 20_000
+"""Times that fall by more are no packets that overtook each other: the sensor's clock was set back, or what it told
+before was wrong."""
 IDLE_S = 0.1
 """Longest wait for events, so that a stop is seen."""
 
@@ -62,17 +65,24 @@ class SensorTime:
     No event arrives before it happens, so the offset is at most the smallest difference of arrival and event that was
     seen; the quickest of the last 15 to 30 s counts. It grows with age by `DRIFT`, since it may only be the two clocks
     that part: so a window is never closed too early on that account, and at most 3 ms too late.
+
+    A time that lies ahead would make all that follow look late for as long. But a clock does not go back: where it
+    does, what was known is void.
     """
 
     _offset: _Extreme = field(default_factory=lambda: _Extreme(DRIFT, lambda a, b: a < b))
+    _largest_us: int | None = None
 
     def observe(self, arrived_ns: int, sensor_us: int) -> None:
         """Something stamped `sensor_us` by the sensor came at `arrived_ns`."""
+        if self._largest_us is not None and sensor_us < self._largest_us - BACK_US:
+            self.restart()
+        self._largest_us = sensor_us if self._largest_us is None else max(self._largest_us, sensor_us)
         self._offset.add(arrived_ns - sensor_us * 1000, arrived_ns)
 
     def restart(self) -> None:
         """The sensor's clock was set anew."""
-        self._offset = _Extreme(DRIFT, lambda a, b: a < b)
+        self._offset, self._largest_us = _Extreme(DRIFT, lambda a, b: a < b), None
 
     def host_ns(self, sensor_us: int, now_ns: int) -> int | None:
         """When the machine's clock stood at the sensor's; None: nothing came yet."""

@@ -74,7 +74,7 @@ class LookBack:
     Args:
         rules: see there.
         epoch: of the run, for the names.
-        count: adds to `messages.Counters` by name.
+        count: adds to `messages_health.Counters` by name.
     """
 
     def __init__(self, rules: Rules, epoch: str, count: Callable[..., None]) -> None:

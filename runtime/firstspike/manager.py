@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.2
-"""Between looks whether the daemon ends while no reload is asked for."""
-
 
 class Manager:
     """What stands around a daemon that runs as a service.
@@ -89,6 +86,7 @@ class Manager:
                 thread = threading.Thread(target=self._reload, args=(generations, health, self._load), name="reload")
                 thread.start()
                 stack.callback(thread.join)
+                stack.callback(self._wanted.set)
                 stack.callback(self._ending.set)
             yield
 
@@ -97,9 +95,7 @@ class Manager:
         self._service.ready()
 
     def _reload(self, generations: Generations, health: Vitals, load: Callable[[], Loaded]) -> None:
-        while not self._ending.is_set():
-            if not self._wanted.wait(LOOK_S):
-                continue
+        while self._wanted.wait() and not self._ending.is_set():
             self._wanted.clear()
             log.info("reload: asked for")
             self._service.reloading()

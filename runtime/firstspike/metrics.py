@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import get_args
 
 import firstspike
-from firstspike.messages import BackendHealth, Counters, Decision, Energy, Health
+from firstspike.messages import Decision, Energy, Health
+from firstspike.messages_health import BackendHealth, Counters
 
 BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 MAX_SERIES = 64

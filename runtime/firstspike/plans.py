@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from firstspike.backends import Backend, SteppingBackend
 from firstspike.clock import Clock
 from firstspike.energy.stream import StreamAccount
-from firstspike.messages import BackendHealth
 from firstspike.messages_energy import DecisionEnergy
+from firstspike.messages_health import BackendHealth
 from firstspike.schedule import Outcome, Plan, Scheduler, Settings
 from firstspike.schedule.figures import TRUSTED
 from firstspike.types import Inference, Spikes
@@ -65,16 +65,19 @@ class Runner:
         self._now_ns = time.monotonic_ns if clock.kind == "virtual" else clock.now_ns
         self.last_ns = 0
         """How long the last window took, from asking the first plan to the end; 0: there was none."""
+        self._unlearnt: tuple[str, Outcome, int] | None = None
+        """The last answer's, of which the scheduler has not been told yet."""
         self._scheduler = Scheduler([Plan.of(backend.name) for backend in backends], settings)
 
     def infer(self, spikes: Spikes, closed_ns: int, early: Early | None = None) -> Ran:
-        """Ask for an answer until there is one, or no plan or no time is left.
+        """Ask for an answer until there is one, or no plan or no time is left; `settle` follows.
 
         Args:
             spikes: the window.
             closed_ns: when it closed.
             early: told of the first output spike by a back end that runs in steps.
         """
+        self.settle()
         began = self._now_ns()
         if self._account is not None:
             self._account.begin()
@@ -102,7 +105,7 @@ class Runner:
             # A wait may end a little before its time.
             timed_out = not ok and budget is not None and ended - started >= 0.95 * budget
             if ok:
-                energy = self._learn(name, spikes, inference, ended - started, ended)
+                energy = self._take(name, spikes, inference, ended - started, ended)
                 return Ran(inference, name, choice.faults(failed, name), len(failed), energy)
             self._scheduler.learn(name, Outcome(ok=False, latency_ns=ended - started, timed_out=timed_out), ended)
             failed.append(inference.failure or "")
@@ -110,22 +113,25 @@ class Runner:
         nobody = inference or Inference("", None, None, failure="; ".join(faults))
         return Ran(nobody, None, faults, len(failed))
 
-    def _learn(
+    def _take(
         self, name: str, spikes: Spikes, inference: Inference, latency_ns: int, now_ns: int
     ) -> DecisionEnergy | None:
-        """Tell the scheduler and the account of an answer."""
+        """Tell the account of an answer, and keep in mind what the scheduler is to learn of it."""
         if self._account is None:
-            self._scheduler.learn(name, Outcome(ok=True, latency_ns=latency_ns), now_ns)
+            self._unlearnt = name, Outcome(ok=True, latency_ns=latency_ns), now_ns
             return None
         spent = self._account.answered(name, spikes, inference, latency_ns)
         outcome = Outcome(
             ok=True, latency_ns=latency_ns, energy_j=spent.energy_j, energy_u95_j=spent.u95_j, measured=spent.measured
         )
-        self._scheduler.learn(name, outcome, now_ns)
+        self._unlearnt = name, outcome, now_ns
         return spent.record
 
     def settle(self) -> None:
-        """Do what can wait until the answer is published."""
+        """Do what can wait until the answer is published: learn from it."""
+        if self._unlearnt is not None:
+            unlearnt, self._unlearnt = self._unlearnt, None
+            self._scheduler.learn(*unlearnt)
         if self._account is not None:
             self._account.learn()
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+REST_S = 1.0
+
 
 class Part:
     """A thread that is to get on. Made and left by the thread's owner; `beat` and the context are the thread's."""
@@ -48,12 +50,15 @@ class Part:
 class Progress:
     """The parts that are to get on."""
 
+    rest_s = REST_S
+    """A loop that has nothing to do beats so often at least; shorter where the watchdog's patience is."""
+
     def __init__(self) -> None:
         self._parts: list[Part] = []
         self._lock = threading.Lock()
 
     def loop(self, name: str) -> Part:
-        """A part that beats each time round, at least once in a few seconds."""
+        """A part that beats each time round, at least once in `rest_s`, or a few times that."""
         return self._join(Part(name, loop=True))
 
     def task(self, name: str) -> Part:

@@ -7,38 +7,33 @@ in is thrown away unread, but for subscriptions and one tiny request; `gate` bou
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import grp
 import logging
 import os
-import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import zmq
 
-from firstspike import access, endpoints
+from firstspike import access, claim, endpoints
 from firstspike.access import Remote
-from firstspike.errors import ConfigError, OutputError, UnavailableError
+from firstspike.errors import ConfigError, UnavailableError
 from firstspike.gate import Allowance, Gate, keep_small
 from firstspike.messages import Decision, Energy, Health, Provisional, Snapshot, StreamState, encode
 from firstspike.progress import THREADS
-from firstspike.topics import DECISION, ENERGY, HEALTH, PROVISIONAL, TOPICS, Topic
+from firstspike.topics import DECISION, ENERGY, HEALTH, PROVISIONAL, SNAPSHOT_REQUEST, TOPICS, Topic
 
 log = logging.getLogger(__name__)
 
-SNAPSHOT_REQUEST = b"snapshot"
 MAX_REQUEST_BYTES = 64
 MAX_CONNECTIONS = 128
 LINGER_MS = 500
-POLL_MS, SOON_MS, QUIET_MS, IDLE_MS = 50, 5, 100, 200
-"""Between looks at the connections: while one is new; if one may flood; if all are settled; if there are none. A new
-one is told of at once."""
+POLL_MS, SOON_MS, QUIET_MS = 50, 5, 100
+"""Between looks at the connections: while one is new; if one may flood; if all are settled. If there are none, it rests
+as long as it may: a new one is told of at once."""
 SETTLED_S = 5.0
 HANDSHAKE_MS = 3000
 """A connection that has not introduced itself by then is closed."""
@@ -72,8 +67,8 @@ class Publisher:
         self, endpoint: str, epoch: str, *, high_water_mark: int = 1000, remote: Remote | None = None, group: str = "",
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:  # fmt: skip
-        gid = _group(group)
-        self._lock_file = _claim(endpoint, gid)
+        gid = claim.group_id(group)
+        self._lock_file = claim.claim(endpoint, gid)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         keep_small(self._context)
         self._allowed = remote.allowed if remote else None
@@ -104,6 +99,8 @@ class Publisher:
         self._state = Snapshot(epoch=epoch, next_seq=next_seq, decision=None, health=None)
         self._encoded: tuple[Snapshot, bytes] | None = None
         self._closing = threading.Event()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        """Readable when the door's keeper is to end."""
         self._part = THREADS.loop("door")
         self._thread = threading.Thread(target=self._keep_door, name="door", daemon=True)
         self._thread.start()
@@ -127,7 +124,7 @@ class Publisher:
         before = os.umask(0o117)  # not even for a moment is it everybody's
         try:
             gate.watched.bind(endpoint)
-            _give(path, gid)
+            claim.give(path, gid)
             path.chmod(0o660)
         except (zmq.ZMQError, OSError) as error:
             raise UnavailableError(f"{endpoint}: cannot be bound: {error}") from None
@@ -209,6 +206,7 @@ class Publisher:
         )
         for socket, _ in doors:
             poller.register(socket, zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
         next_look = next_refresh = 0.0
         wait_ms = POLL_MS
         while not self._closing.is_set():
@@ -224,7 +222,7 @@ class Publisher:
                 self._take_subscriptions()
                 soon = [gate.look() for gate in (self._pub_gate, self._router_gate)]
                 newest = max(self._pub_gate.newest, self._router_gate.newest)
-                quiet = QUIET_MS if len(self._pub_gate) or len(self._router_gate) else IDLE_MS
+                quiet = QUIET_MS if len(self._pub_gate) or len(self._router_gate) else round(1000 * THREADS.rest_s)
                 wait_ms = SOON_MS if any(soon) else POLL_MS if now - newest < SETTLED_S else quiet
                 next_look = now + min(wait_ms, POLL_MS) / 1000
                 if now >= next_refresh:
@@ -289,8 +287,10 @@ class Publisher:
     def close(self) -> None:
         """Send what is queued, for half a second at most, and free the endpoint."""
         self._closing.set()
+        os.eventfd_write(self._wake, 1)
         THREADS.leave(self._part)
         self._thread.join()
+        os.close(self._wake)
         for gate in (self._pub_gate, self._router_gate):
             gate.close()
         for socket in (self._pub, self._router, self._zap):
@@ -302,65 +302,3 @@ class Publisher:
 def _meets(topic: Topic, prefix: bytes) -> bool:
     """Whether a subscription to this prefix can be met by the topic, or by a part of it."""
     return topic.prefix.startswith(prefix) or prefix.startswith(topic.prefix)
-
-
-def _group(name: str) -> int:
-    """A group's number; -1: leave it.
-
-    Raises:
-        ConfigError: there is none, or the daemon is not in it.
-    """
-    if not name:
-        return -1
-    try:
-        found = grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise ConfigError(f"publish.group = {name!r}: no such group: `groupadd --system {name}` makes one") from None
-    if os.geteuid() != 0 and found not in (*os.getgroups(), os.getegid()):
-        raise ConfigError(f"publish.group = {name!r}: the daemon's user is not in it: `usermod -aG {name} USER`")
-    return found
-
-
-def _give(path: Path, gid: int) -> None:
-    """Give a file to a group, if one was named: the service's sandbox refuses the mere call."""
-    if gid != -1:
-        os.chown(path, -1, gid)
-
-
-def _claim(endpoint: str, gid: int) -> Any:
-    """Lock the endpoint: ZeroMQ's second bind would silently steal the path from the first."""
-    path = endpoints.path_of(endpoint)
-    try:
-        new = not path.parent.exists()
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        if new:
-            _give(path.parent, gid)
-        require_own(path.parent)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.fdopen(os.open(f"{path}.lock", flags, 0o600), "rb+")
-    except OSError as error:
-        raise OutputError(f"{path.parent}: no place for sockets: {error.strerror}: set [publish] endpoint") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise UnavailableError(
-            f"{endpoint}: another firstspike publishes here: stop it or set [publish] endpoint"
-        ) from None
-    return lock
-
-
-def require_own(folder: Path) -> None:
-    """Refuse a folder in a shared place that someone else made: they could read or replace the sockets.
-
-    Raises:
-        UnavailableError: it is such a folder.
-        OSError: it is not there.
-    """
-    found = folder.lstat()
-    if folder.name != f"firstspike-{os.getuid()}":
-        return
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise UnavailableError(
-            f"{folder}: is not a folder that only you can write: remove it or set [publish] endpoint"
-        )

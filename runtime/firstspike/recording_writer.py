@@ -1,4 +1,4 @@
-"""Writes what a live source gives: whole files, in a thread of its own, with an eye on the disk.
+"""Writes recordings of what a live source gives: whole files, with an eye on the disk; `recorder` writes many.
 
 A file is written under another name and takes its own when it is complete and on the disk. What a file cannot hold is
 left out and counted: events outside the sensor, or earlier than the one before.
@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import shutil
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -22,14 +19,13 @@ import numpy as np
 
 from firstspike.errors import OutputError
 from firstspike.sources import aedat4_writer, evt3_writer
-from firstspike.types import EVENT, Events, pick
+from firstspike.types import Events, pick
+from firstspike.window import MAX_TIME_US
 
 Format = Literal["aedat4", "evt3"]
 SUFFIX: dict[str, str] = {"aedat4": ".aedat4", "evt3": ".raw"}
 LOOK_S = 0.5
 """Between two looks at the free space."""
-QUEUE_BYTES = 256 << 20
-"""Of events that wait for the disk; more are dropped and counted."""
 _CHUNK = 65_536
 
 
@@ -37,24 +33,12 @@ class FullError(OutputError):
     """The disk's free space fell below the floor; what was written is kept."""
 
 
-@dataclass(slots=True)
-class Written:
-    """What became of the events."""
-
-    events: int = 0
-    outside: int = 0
-    """Left out: outside the sensor, or of a time below zero."""
-    backward: int = 0
-    """Left out: earlier than the one before."""
-    dropped: int = 0
-    """Left out: the disk was too slow."""
-    files: int = 0
-
-
 class _Aedat4:
     """Through faery's encoder."""
 
     def __init__(self, temporary: Path, target: Path, size: tuple[int, int], source: str) -> None:
+        if max(size) > aedat4_writer.MAX_SIDE:
+            raise OutputError(f"{target} cannot be written: AEDAT4 has no sensor of {size[0]}×{size[1]} pixels")
         self._temporary, self._target = temporary, target
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(aedat4_writer.output_errors(target))
@@ -85,11 +69,14 @@ class _Evt3:
             raise OutputError(
                 f"{target} cannot be written: EVT3 has no sensor of {size[0]}×{size[1]} pixels: use aedat4"
             )
-        self._encoder = evt3_writer.Evt3Encoder()
+        self._size, self._source = size, source
+        self._encoder: evt3_writer.Evt3Encoder | None = None
         self._file: IO[bytes] = temporary.open("wb")
-        self._file.write(evt3_writer.header(*size, source))
 
     def write(self, events: Events) -> None:
+        if self._encoder is None:
+            self._encoder = evt3_writer.Evt3Encoder(int(events["t"][0]))
+            self._file.write(evt3_writer.header(*self._size, self._source, self._encoder.offset_us))
         self._file.write(self._encoder.encode(events).data)
 
     def finish(self) -> None:
@@ -104,7 +91,7 @@ class RecordingFile:
     """A recording on its way.
 
     Args:
-        path: the name that it takes when it is complete; nothing may be there.
+        path: the name that it takes when it is complete; nothing may be there. If something is then, it takes another.
         format: AEDAT4 or EVT3.
         width: of the sensor, pixels.
         height: the same.
@@ -143,8 +130,13 @@ class RecordingFile:
 
     @property
     def bytes(self) -> int:
-        """On the disk so far, about."""
-        return self._temporary.stat().st_size
+        """On the disk so far, about.
+
+        Raises:
+            OutputError: it is not there any more.
+        """
+        with _errors(self.path):
+            return self._temporary.stat().st_size
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -175,7 +167,7 @@ class RecordingFile:
 
     def _fitting(self, events: Events) -> Events:
         t = events["t"]
-        inside = (events["x"] < self._size[0]) & (events["y"] < self._size[1]) & (t >= 0)
+        inside = (events["x"] < self._size[0]) & (events["y"] < self._size[1]) & (t >= 0) & (t <= MAX_TIME_US)
         if not inside.all():
             self.outside += int(np.count_nonzero(~inside))
             events = pick(events, inside)
@@ -191,7 +183,7 @@ class RecordingFile:
         return events
 
     def finish(self) -> None:
-        """Complete the file, bring it to the disk, and give it its name.
+        """Complete the file, bring it to the disk, and give it its name: `path` says which it was.
 
         Raises:
             OutputError: that failed; nothing is left.
@@ -199,15 +191,49 @@ class RecordingFile:
         try:
             with _errors(self.path):
                 self._codec.finish()
-                aedat4_writer.make_durable(self._temporary, self.path)
+                self.path = _named(self._temporary, self.path)
         except BaseException:
-            self._temporary.unlink(missing_ok=True)
+            self._discard()
             raise
 
     def abandon(self) -> None:
         """Leave nothing behind."""
         self._codec.abandon()
-        self._temporary.unlink(missing_ok=True)
+        self._discard()
+
+    def _discard(self) -> None:
+        with contextlib.suppress(OSError):  # the disk may be gone
+            self._temporary.unlink(missing_ok=True)
+
+
+def _named(temporary: Path, path: Path) -> Path:
+    """Bring a file to the disk and give it its name, or the next one that is free: never another recording's.
+
+    Returns:
+        The name.
+    """
+    aedat4_writer.settle(temporary)
+    target, number = path, 1
+    while not _moved(temporary, target):
+        number += 1
+        target = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    aedat4_writer.sync_folder(path.parent)
+    return target
+
+
+def _moved(temporary: Path, target: Path) -> bool:
+    """Whether the name was free, and is the file's now."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links, as on memory cards
+        if target.exists():
+            return False
+        temporary.rename(target)
+        return True
+    temporary.unlink()
+    return True
 
 
 @contextlib.contextmanager
@@ -216,170 +242,3 @@ def _errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-class Rotation:
-    """Names files one after another, and says when the next is due.
-
-    Args:
-        path: `OUT.aedat4`; if files follow one another, `OUT-0001.aedat4` and so on, never one that exists.
-        max_bytes: of a file; None: any.
-        max_s: of the sensor's time in a file; None: any.
-        numbered: whether the first has a number too.
-    """
-
-    def __init__(self, path: Path, max_bytes: int | None = None, max_s: float | None = None) -> None:
-        self._path = path
-        self._max_bytes = max_bytes
-        self._max_us = None if max_s is None else round(max_s * 1e6)
-        self._numbered = max_bytes is not None or max_s is not None
-        self._number = 0
-
-    def name(self) -> Path:
-        """The next file's."""
-        if self._number == 0 and not self._numbered:
-            self._number = 1
-            return self._path
-        while True:
-            self._number += 1
-            path = self._path.with_name(f"{self._path.stem}-{self._number:04}{self._path.suffix}")
-            if not path.exists():
-                return path
-
-    def split(self, events: Events, first_us: int) -> int:
-        """How many of the events belong to the file that began at `first_us`; they are in order."""
-        if self._max_us is None:
-            return len(events)
-        return int(np.searchsorted(events["t"], first_us + self._max_us))
-
-    def full(self, size: int) -> bool:
-        """Whether a file has all that it may have."""
-        return self._max_bytes is not None and size >= self._max_bytes
-
-
-_Job = tuple[Events, tuple[int, int], str] | None
-
-
-class Recorder:
-    """Takes events in and writes them in a thread of its own, file after file; it never waits for the disk.
-
-    Args:
-        rotation: names.
-        format: of the files.
-        free_bytes: floor of the free space.
-        tell: called with each file that was completed.
-    """
-
-    RESET_US = 1_000_000
-    """A fall of the time by more is another time base, which needs another file."""
-
-    def __init__(
-        self, rotation: Rotation, format: Format, free_bytes: int, tell: Callable[[RecordingFile], None]  # noqa: A002
-    ) -> None:  # fmt: skip
-        self.written = Written()
-        self.error: OutputError | None = None
-        self._rotation = rotation
-        self._format = format
-        self._free_bytes = free_bytes
-        self._tell = tell
-        self._file: RecordingFile | None = None
-        self._key: object = None
-        self._first_us = self._last_us = 0
-        self._queue: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._waiting = 0
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._thread.start()
-
-    def put(self, events: Events, size: tuple[int, int], source: str) -> None:
-        """Take events of a segment: the next segment, of another `source` or size, gets another file.
-
-        Raises:
-            OutputError: writing failed, or the disk is full.
-        """
-        if self.error is not None:
-            raise self.error
-        with self._lock:
-            if self._waiting + events.nbytes > QUEUE_BYTES:
-                self.written.dropped += len(events)
-                return
-            self._waiting += events.nbytes
-        self._queue.put((events, size, source))
-
-    def end_segment(self) -> None:
-        """What follows belongs to another file."""
-        self._queue.put((np.empty(0, EVENT), (0, 0), ""))
-
-    def close(self) -> None:
-        """Write what waits, and complete the last file.
-
-        Raises:
-            OutputError: that failed.
-        """
-        self._queue.put(None)
-        self._thread.join()
-        if self.error is not None:
-            raise self.error
-
-    def _run(self) -> None:
-        while (job := self._queue.get()) is not None:
-            events, size, source = job
-            with self._lock:
-                self._waiting -= events.nbytes
-            if self.error is not None:
-                continue
-            try:
-                self._take(events, size, source)
-            except OutputError as error:
-                self._fail(error)
-        if self.error is None:
-            try:
-                self._complete()
-            except OutputError as error:
-                self.error = error
-
-    def _fail(self, error: OutputError) -> None:
-        """Keep what can be kept."""
-        try:
-            if isinstance(error, FullError):
-                self._complete()
-            elif self._file is not None:
-                self._file.abandon()
-                self._file = None
-        except OutputError:
-            pass  # the first fault is the one to tell
-        self.error = error
-
-    def _take(self, events: Events, size: tuple[int, int], source: str) -> None:
-        if not len(events):
-            self._complete()
-            return
-        if self._file is not None and int(events["t"][0]) < self._last_us - self.RESET_US:
-            self._complete()
-        while len(events):
-            if self._file is None:
-                self._first_us = self._last_us = max(0, int(events["t"][0]))
-                self._file = RecordingFile(
-                    self._rotation.name(), self._format, *size, source=source, free_bytes=self._free_bytes
-                )
-            n = self._rotation.split(events, self._first_us)
-            self._file.write(events[:n])
-            if n:
-                self._last_us = max(self._last_us, int(events["t"][n - 1]))
-            events = events[n:]
-            if len(events) or self._rotation.full(self._file.bytes):
-                self._complete()
-
-    def _complete(self) -> None:
-        file, self._file = self._file, None
-        if file is None:
-            return
-        self.written.outside += file.outside
-        self.written.backward += file.backward
-        if not file.events:
-            file.abandon()
-            return
-        file.finish()
-        self.written.events += file.events
-        self.written.files += 1
-        self._tell(file)

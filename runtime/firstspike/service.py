@@ -89,6 +89,8 @@ class Service:
     def __init__(self, notifier: Notifier, progress: Progress, status: Callable[[], str] = lambda: "") -> None:
         self._notifier = notifier
         self._progress = progress
+        if notifier.watchdog_s:
+            progress.rest_s = min(progress.rest_s, notifier.watchdog_s / 8)
         self.status = status
         self._ready = False
         self._told = ""

@@ -23,7 +23,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from firstspike.files import write_atomically
-from firstspike.messages import Counters, Health
+from firstspike.messages import Health
+from firstspike.messages_health import Counters
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class State(BaseModel):
     run_s: float = Field(0.0, ge=0)
     """How long it ran, all in all."""
     totals: dict[str, int] = {}
-    """Sums of `messages.Counters` over all runs."""
+    """Sums of `messages_health.Counters` over all runs."""
     hot_pixels: dict[str, list[tuple[int, int]]] = {}
     """By sensor (its name and serial number): (x, y)."""
     plans: dict[str, PlanState] = {}

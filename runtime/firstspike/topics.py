@@ -39,3 +39,6 @@ PROVISIONAL = Topic("provisional", Provisional, "before a decision, if publish.p
 ENERGY = Topic("energy", Energy, "every energy.window_s, for the machine and for each plan")
 
 TOPICS = (DECISION, HEALTH, PROVISIONAL, ENERGY)
+
+SNAPSHOT_REQUEST = b"snapshot"
+"""What the socket beside the topics answers with a `messages.Snapshot`."""

@@ -23,7 +23,7 @@ EVENT = np.dtype(
 _WHOLE = np.dtype((np.void, EVENT.itemsize))
 
 Events = NDArray[np.void]
-"""A one-dimensional C-contiguous array of dtype `EVENT`."""
+"""A one-dimensional C-contiguous array of dtype `EVENT`, aligned to 8 bytes: native code reads it."""
 
 
 def join(parts: Sequence[Events]) -> Events:
@@ -117,6 +117,8 @@ class Spikes:
     frames: NDArray[np.uint8] | None = None
     """Shape (steps, channels, height, width): 1 where the pixel had an event in that step. For models that take binary
     frames; `times` is empty then. None for all others."""
+    active: int | None = None
+    """How many of the input's neurons spike in the window; None: nobody has counted them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,10 +158,11 @@ class Windower:
     def reach(self, time_us: int) -> Iterator[Window]:
         """Time windows of a live stream: the sensor's clock stands at `time_us`, whether an event told so or not.
 
-        Yields the windows that end by then. Events of theirs that come after all are late.
+        Yields the windows that end by then and have events. Events of theirs that come after all are late. Those that
+        are silent so far are not given up: `time_us` may be wrong, and nobody has had them.
         """
         if self._spec.kind == "time" and self._origin is not None:
-            yield from self._close_until(max(self._open, self._closed_at(time_us)), self._origin)
+            yield from self._close_until(self._closed_at(time_us), self._origin, skip=False)
 
     def leftover(self) -> dict[str, int]:
         """Faults counted after the last window was handed out; call after `flush` so that totals are exact."""
@@ -208,8 +209,13 @@ class Windower:
             # A copy: the caller may reuse its buffer.
             self._faults.overflow += self._pending.add(pick(piece, ~piece_late if dropped else None))
 
-    def _close_until(self, first_open: int, origin: int, *, partial_from: int | None = None) -> Iterator[Window]:
-        """Hand out windows up to `first_open` that have events; silent ones are stepped over, however many."""
+    def _close_until(
+        self, first_open: int, origin: int, *, partial_from: int | None = None, skip: bool = True
+    ) -> Iterator[Window]:
+        """Hand out windows up to `first_open` that have events; silent ones are stepped over, however many.
+
+        Without `skip`, those that follow the last one handed out stay open.
+        """
         size, hop = self._spec.size, self._spec.hop
         while self._open < first_open:
             pending = self._pending.all()
@@ -229,7 +235,8 @@ class Windower:
             self._open = number + 1
             self._pending.replace(pick(pending, pending["t"] >= start + hop))
             yield window
-        self._open = max(self._open, first_open)
+        if skip:
+            self._open = max(self._open, first_open)
 
     # Count windows
 

@@ -48,9 +48,9 @@ FS_API void fs_encoder_free(fs_encoder *encoder);
 FS_API int fs_encoder_kernels(fs_encoder *encoder, int level);
 
 /* Writes channels*height*width spike times to `times`, and to `counts` how many of the events fell onto the model, were
- * outside the sensor, and were cropped. t_start < t_end. An encoder serves one thread at a time. */
+ * outside the sensor, and were cropped, and how many of the times are before `steps`. t_start < t_end. An encoder serves one thread at a time. */
 FS_API void fs_encode(fs_encoder *encoder, const fs_event *events, int64_t n, int64_t t_start, int64_t t_end,
-                      uint8_t *times, int64_t counts[3]);
+                      uint8_t *times, int64_t counts[4]);
 
 /* ---- Decoding: EVT 3.0, whose words change a state or are events. --------------------------------------------- */
 
@@ -184,9 +184,12 @@ typedef struct {
 
 /* Intervals differ by so much to either side, so that they cannot keep step with a load that comes in bursts. */
 #define FS_SAMPLER_JITTER 0.1
+/* A thread whose read hangs in the kernel is waited for so long when it is to end. */
+#define FS_SAMPLER_END_MS 2000
 
 /* room: samples that are kept; when nobody takes them the oldest are lost. NULL: a value is out of range, or no memory.
- * start: begins to read; FS_REFUSED: no thread could be had, or it runs already. free: ends it, and closes its files.
+ * start: begins to read; FS_REFUSED: no thread could be had, or it runs already. free: ends it, and closes its files;
+ * of a thread that hangs once its read returns.
  * The functions may be called from any thread. */
 FS_API fs_sampler *fs_sampler_new(int files, int64_t room, int64_t interval_ns);
 FS_API void fs_sampler_free(fs_sampler *sampler);

@@ -1,6 +1,7 @@
 // Reads a meter's files at a rate of its own: a thread that the interpreter's lock never stops, which keeps what it read
 // until somebody takes it.
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -27,6 +28,7 @@ using Clock = std::chrono::steady_clock;  // CLOCK_MONOTONIC, which is Python's 
 constexpr int most_files = 64;
 constexpr int64_t most_room = int64_t{1} << 20;
 constexpr double golden = 0.6180339887498949;
+constexpr int64_t most_slack_ns = 1'000'000;  // that a wake-up may come late: what the interval is later must not matter
 
 int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
@@ -56,14 +58,6 @@ struct fs_sampler {
         kept(static_cast<size_t>(files * capacity)), latest(static_cast<size_t>(files)) {}
 
   ~fs_sampler() {
-    if (thread.joinable()) {
-      {
-        const std::lock_guard lock(mutex);
-        stopping = true;
-      }
-      wake.notify_one();
-      thread.join();
-    }
     for (size_t file = 0; file < fds.size(); ++file) {
       if (fds[file] >= 0) close(fds[file]);
       if (changed[file] && next[file] >= 0) close(next[file]);
@@ -74,10 +68,28 @@ struct fs_sampler {
   void be_modest(int64_t shortest_ns) {
     const sched_param none{};
     pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
-    prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(shortest_ns / 10));
+    prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(std::min(shortest_ns / 10, most_slack_ns)));
   }
 
-  void run() {
+  // Tells the thread to end, and waits until it has, or is seen to hang. False: it frees this itself when it goes on.
+  bool end() {
+    if (!thread.joinable()) return true;
+    {
+      std::unique_lock lock(mutex);
+      stopping = true;
+      wake.notify_one();
+      if (!ended.wait_for(lock, std::chrono::milliseconds(FS_SAMPLER_END_MS), [this] { return done; })) {
+        left_alone = true;
+        thread.detach();
+        return false;
+      }
+    }
+    thread.join();
+    return true;
+  }
+
+  // Reads until it is to end. True: nobody waited for that, and it is to be freed.
+  bool run() {
     std::unique_lock lock(mutex);
     be_modest(interval_ns);
     double turn = 0.0;
@@ -87,9 +99,10 @@ struct fs_sampler {
       lock.unlock();
       // Without the lock: a sensor may take its time.
       const int64_t before = now_ns();
-      for (size_t file = 0; file < fds.size(); ++file) latest[file] = read_file(fds[file]);
+      for (size_t file = 0; file < fds.size() && !stopping; ++file) latest[file] = read_file(fds[file]);
       const int64_t after = now_ns();
       lock.lock();
+      if (stopping) break;
       const auto place = static_cast<size_t>(taken % room);
       times[2 * place] = before;
       times[2 * place + 1] = after;
@@ -108,6 +121,9 @@ struct fs_sampler {
         wake.wait_until(lock, due);
       }
     }
+    done = true;
+    ended.notify_one();
+    return left_alone;
   }
 
   void take_descriptors() {
@@ -125,9 +141,10 @@ struct fs_sampler {
   int64_t room, interval_ns, taken = 0, given = 0;
   std::vector<int64_t> times;
   std::vector<fs_sample_file> kept, latest;
-  bool stopping = false;
+  std::atomic<bool> stopping = false;
+  bool done = false, left_alone = false;
   std::mutex mutex;  // of all but `fds` and `latest`
-  std::condition_variable wake;
+  std::condition_variable wake, ended;
   std::thread thread;
 };
 
@@ -140,7 +157,9 @@ extern "C" fs_sampler *fs_sampler_new(int files, int64_t room, int64_t interval_
   }
 }
 
-extern "C" void fs_sampler_free(fs_sampler *sampler) { delete sampler; }
+extern "C" void fs_sampler_free(fs_sampler *sampler) {
+  if (sampler->end()) delete sampler;
+}
 
 extern "C" int fs_sampler_start(fs_sampler *sampler) {
   if (sampler->thread.joinable()) return FS_REFUSED;
@@ -150,7 +169,9 @@ extern "C" int fs_sampler_start(fs_sampler *sampler) {
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int result = FS_OK;
   try {
-    sampler->thread = std::thread([sampler] { sampler->run(); });
+    sampler->thread = std::thread([sampler] {
+      if (sampler->run()) delete sampler;
+    });
   } catch (const std::system_error &) {
     result = FS_REFUSED;
   }

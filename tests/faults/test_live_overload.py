@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support.figures import figure
 from tests.support.pipelines import pipeline_of
 
 from firstspike.bundle import open_bundle
@@ -101,7 +102,11 @@ def overload(seconds, window_ms=20):
 
 def holds(seconds):
     seen, totals, grown = overload(seconds)
-    print(f"{totals.windows} windows, {totals.decisions_dropped} dropped, memory {grown / 1024:+.0f} KiB")
+    figure(
+        f"live events of twice the load, {seconds} s",
+        f"{totals.windows} windows, {totals.decisions_dropped} dropped and published as that, {seen.stale} answered "
+        f"after the deadline, 0 of {totals.events:,} events unaccounted for; memory {grown / 1024:+.0f} KiB",
+    )
     # Every window has one decision, in order.
     assert seen.in_order
     assert seen.n == totals.windows

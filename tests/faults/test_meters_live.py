@@ -66,7 +66,7 @@ def test_however_often_a_counter_wraps_its_sum_is_right(steps, start):
     counter, total, now_ns = _files.Counted(_files.Number(Path("energy_uj")), 1.0, 1000), 0, 0
     assert counter.value(b"%d\n" % start, now_ns) == 0
     for step in steps:
-        total, now_ns = total + step, now_ns + 10**9
+        total, now_ns = total + step, now_ns + 49_960_000  # in which 999 J are plausible, and 1000 are not
         assert counter.value(b"%d\n" % ((start + total) % 1000), now_ns) == total
 
 
@@ -93,6 +93,22 @@ def test_a_counter_beyond_its_own_range_counts_and_does_not_wrap(package):
     file.write_text("1000\n")
     assert "set back" in refused(meter).reason
     assert joules(meter) == pytest.approx(first + 1.0)
+
+
+def test_a_counter_that_may_have_wrapped_around_unseen_is_a_gap_and_goes_on(package):
+    meter, file = package
+    file.write_text("1000000\n")
+    joules(meter)
+    for later in ("0", "9000000"):  # whether it is seen to have gone back or not
+        file.write_text(f"{later}\n")
+        meter._counters[0]._last_ns -= 20 * 10**9  # the process was stopped
+        assert "not read for 20 s: it may have wrapped around unseen" in refused(meter).reason
+        assert joules(meter) == 0.0
+    file.write_text("11000000\n")
+    assert joules(meter) == pytest.approx(2.0)
+    meter._counters[0]._last_ns -= 20 * 10**9
+    meter.begin()
+    assert joules(meter) == pytest.approx(2.0)  # nobody asked for what went before
 
 
 def test_a_counter_without_a_range_never_wraps(tmp_path):
@@ -140,6 +156,49 @@ def test_what_the_kernel_says_of_a_sensor_that_was_taken_away(tmp_path, monkeypa
     joules(meter)
     monkeypatch.setattr(os, "pread", lambda *_: (_ for _ in ()).throw(OSError(gone, "")))
     assert "the sensor is gone" in refused(meter).reason
+
+
+def renumbered(root, folder, number):
+    """A chip's driver that was loaded anew: the same device, another number in the class."""
+    now = folder.with_name(f"hwmon{number}")
+    folder.rename(now)
+    (root / "sys/class/hwmon" / folder.name).unlink()
+    sysfs.link(root, f"sys/class/hwmon/{now.name}", now)
+    return now
+
+
+def went_away(meter, monkeypatch):
+    """Its descriptors say what the kernel's say of a device that was taken away."""
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", lambda *_: (_ for _ in ()).throw(OSError(errno.ENODEV, "")))
+        assert "the sensor is gone" in refused(meter).reason
+
+
+def test_a_sensor_that_comes_back_under_another_number_is_found_and_never_taken_for_another(tmp_path, monkeypatch):
+    meter, folder = sensor(tmp_path, power1_input=2_000_000)
+    assert joules(meter) == 2.0
+    now = renumbered(tmp_path, folder, 5)
+    sysfs.hwmon(tmp_path, 0, "ina226", "i2c-2/2-0041", power1_input=9_000_000)  # takes the number that is free
+    went_away(meter, monkeypatch)
+    assert joules(meter) == 2.0
+    shutil.rmtree(now)
+    monkeypatch.setattr(_files, "AGAIN_NS", 0)
+    went_away(meter, monkeypatch)
+    assert "the sensor is gone" in refused(meter).reason
+    sysfs.hwmon(tmp_path, 6, "ina219", "i2c-1/1-0040", power1_input=1)  # another chip at its address
+    assert "the sensor is gone" in refused(meter).reason
+
+
+def test_a_rail_of_a_jetson_is_found_again_under_another_number(tmp_path, monkeypatch):
+    folder = sysfs.orin_nano(tmp_path)
+    meter = meters.find(tmp_path).meters[0]
+    watts = joules(meter)
+    renumbered(tmp_path, folder, 7)
+    went_away(meter, monkeypatch)
+    monkeypatch.setattr(_files, "AGAIN_NS", 0)
+    for file in meter.files:
+        file.close()
+    assert joules(meter) == watts
 
 
 def test_a_channel_that_was_switched_off_has_no_value(tmp_path, monkeypatch):

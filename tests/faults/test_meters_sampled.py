@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -22,13 +25,41 @@ from firstspike.energy.sensors import _files
 from firstspike.native import library
 
 PATIENCE_S = 10
+SOURCE = Path(__file__).parents[1] / "support" / "hanging_read.cpp"
+HANGING = """
+import sys, threading, time
+from pathlib import Path
+from firstspike.energy.meters import find
+from firstspike.energy.reader import Reader
+
+def threads():
+    return len(list(Path("/proc/self/task").iterdir()))
+
+root, before = Path(sys.argv[1]), threads()
+meter = find(root).meters[0]
+reader = Reader(meter, 0.002, 64)
+while not list(reader.take()):
+    time.sleep(0.01)
+meter.files[0].path.write_text("hang")
+time.sleep(0.3)
+began = time.monotonic()
+reader.close()
+print(time.monotonic() - began < 10, threads() - before, end=" ")
+meter.files[0].path.write_text("1")
+end = time.monotonic() + 10
+while threads() > before and time.monotonic() < end:
+    time.sleep(0.01)
+print(threads() - before)
+"""
 
 
 @contextmanager
 def reading(meter, hz=500.0, room=4096):
     reader = Reader(meter, 1 / hz, room)
-    yield reader
-    reader.close()
+    try:
+        yield reader
+    finally:
+        reader.close()
 
 
 def until(reader, wanted, taken=None):
@@ -184,6 +215,21 @@ def test_a_sensor_vanishes_and_another_comes_back_at_its_path(power, monkeypatch
         until(reader, value_of(2.0))
 
 
+def test_no_descriptor_of_a_sensor_that_is_gone_is_kept(power):
+    meter, file = power
+
+    def held():
+        return sum(str(file) in str(one.readlink()) for one in Path("/proc/self/fd").iterdir() if one.is_symlink())
+
+    with reading(meter) as reader:
+        until(reader, value_of(4.0))
+        assert held() == 2  # the meter's, and the thread's
+        file.unlink()
+        meter.files[0].failed(OSError(errno.ENODEV, ""))
+        until(reader, unavailable("gone"))
+        assert held() == 0
+
+
 def test_a_file_that_may_not_be_opened_says_so_until_it_may(power, monkeypatch):
     meter, _ = power
     monkeypatch.setattr(_files, "AGAIN_NS", 0)
@@ -240,6 +286,19 @@ def test_a_reader_that_waits_long_ends_at_once(power):
         ended.start()
         ended.join(PATIENCE_S)
         assert not ended.is_alive()
+
+
+def test_a_read_that_hangs_in_the_kernel_does_not_hold_up_the_end(power, tmp_path):
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no C++ compiler {compiler!r} to make a read that hangs with")
+    made = tmp_path / "hanging.so"
+    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(SOURCE)], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, str(tmp_path)], env=os.environ | {"LD_PRELOAD": str(made)},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", "1", "0"]  # in bounded time; its thread is left, until the read returns
 
 
 def test_the_sampler_reads_files_natively_and_tells_the_same_as_without(tmp_path):

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from tests.support import hostile
+from tests.support.figures import figure
 from tests.support.messages import decision
 
 from firstspike import endpoints, gate
@@ -75,7 +76,11 @@ def test_a_flood_of_distinct_subscriptions_ends_with_its_connection(publisher, e
                 sent += hostile.flood(stranger, subscription, most - sent)
             connections += 1
         grown = hostile.resident_mb() - before
-    print(f"{sent} subscriptions sent over {connections} connections: +{grown:.1f} MB, longest send {figures}")
+    figure(
+        f"flood of up to {most:,} distinct subscriptions a connection, 20 times",
+        f"each closed, after {sent:,} in all; +{grown:.1f} MB; {figures['sent']} decisions to the good subscriber, 0 "
+        f"lost, the longest took {figures['worst_ms']:.0f} ms to send",
+    )
     assert connections == 20, "each connection was closed long before it had sent all"
     assert grown < 100
     assert publisher.connections()["refused"] >= 20
@@ -90,7 +95,10 @@ def test_a_message_that_never_ends_ends_with_its_connection(publisher, endpoint,
             sent = hostile.flood(stranger, lambda _: hostile.frame(b"z" * 60, more=True), 20_000_000)
         time.sleep(0.2)
         grown = hostile.resident_mb() - before
-    print(f"{sent} parts of one message: +{grown:.1f} MB, {figures}")
+    figure(
+        f"a message of 20,000,000 parts, {address} socket",
+        f"closed, after {sent:,} at most; +{grown:.1f} MB; the good subscriber lost 0 of {figures['sent']}",
+    )
     assert sent < 20_000_000
     assert grown < 400  # what came before the connection had been found out; it is free again, for the next
 
@@ -117,7 +125,11 @@ def test_connections_of_random_bytes_disturb_nobody(publisher, endpoint, count):
         time.sleep(0.3)
         grown = hostile.resident_mb() - before
         left = hostile.descriptors() - descriptors
-    print(f"{count} connections of random bytes: +{grown:.1f} MB, {left:+d} descriptors, {figures}")
+    figure(
+        f"{count:,} connections of random bytes",
+        f"+{grown:.1f} MB, {left:+d} descriptors; the good subscriber lost 0 of {figures['sent']}, the longest took "
+        f"{figures['worst_ms']:.0f} ms to send",
+    )
     assert grown < 30
     assert left <= 0
 
@@ -132,8 +144,11 @@ def test_half_open_connections_leave_room_for_a_subscriber(publisher, endpoint, 
         while publisher.connections()["subscribers"] > 40 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert publisher.connections()["subscribers"] <= 40, "no more than max_connections, and those that are closing"
+        began = time.monotonic()
         with Subscriber(endpoint) as late:
             assert late.receive(5) is not None
+        took = time.monotonic() - began
+    figure(f"{count:,} half-open connections", f"another subscriber got its first decision after {took * 1e3:.0f} ms")
 
 
 def test_a_connection_that_never_introduces_itself_is_closed(publisher, endpoint):

@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests.support.figures import figure
 from tests.support.program import ROOT
 from tests.support.worker import until
 
@@ -83,18 +84,25 @@ WORKERS = {
     "in Python code": ('{"fault": "hang"}', "asked"),
     "stopped": ('{"fault": "stop"}', "asked"),
 }
+
+
+def _figure(what, took):
+    figure(what, f"no process left: the worker outlived it by {max(took) * 1e3:.0f} ms at most")
+
+
 ROUNDS = [pytest.param(1, id="once"), pytest.param(50, marks=pytest.mark.soak, id="fifty times")]
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
 @pytest.mark.parametrize(("options", "line"), WORKERS.values(), ids=WORKERS)
-def test_a_worker_dies_with_its_daemon(options, line, rounds):
+def test_a_worker_dies_with_its_daemon(request, options, line, rounds):
     took = []
     for _ in range(rounds):
         workers, seconds = killed(player(options), line, 0.1 if "load_s" in options else 0)
         took.append(seconds)
         assert workers == 1
-    print(f"\n{rounds} daemons killed: their workers outlived them by {max(took) * 1e3:.0f} ms at most")
+    how = request.node.callspec.id.split("-")[0]
+    _figure(f"daemon killed, its worker {how}: {rounds} times", took)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,7 @@ def test_a_worker_dies_with_its_daemon(options, line, rounds):
 def test_a_worker_dies_with_a_daemon_that_is_killed_at_any_moment_of_its_start(rounds):
     pick = random.Random(rounds)  # noqa: S311 (moments, no secrets)
     took = [killed(player("{}"), "starting", pick.uniform(0, 0.15))[1] for _ in range(rounds)]
-    print(f"\n{rounds} daemons killed while starting: their workers outlived them by {max(took) * 1e3:.0f} ms at most")
+    _figure(f"daemon killed while its worker starts, {rounds} times", took)
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
@@ -117,4 +125,4 @@ def test_a_worker_dies_with_a_real_daemon_that_puts_windows_to_it(tmp_path, roun
         workers, seconds = killed(argv, "null: ready", pick.uniform(0, 0.3))
         took.append(seconds)
         assert workers >= 1
-    print(f"\n{rounds} daemons killed while they ran: their workers outlived them by {max(took) * 1e3:.0f} ms at most")
+    _figure(f"running daemon killed, {rounds} times", took)

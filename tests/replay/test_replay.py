@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from tests.support.figures import figure
 from tests.support.program import DATA, ROOT, firstspike
 
 CASES = sorted(Path(__file__).parent.glob("cases/*/case.toml"))
@@ -96,4 +97,6 @@ def test_three_replays_of_every_labelled_recording_are_identical():
     assert len(files) > 900
     runs = {replay(*files) for _ in range(3)}
     assert len(runs) == 1
-    assert {json.loads(line)["source"] for line in runs.pop().splitlines()} == {str(path) for path in files}
+    lines = runs.pop().splitlines()
+    assert {json.loads(line)["source"] for line in lines} == {str(path) for path in files}
+    figure(f"three replays of {len(files)} recordings", f"identical to the byte, {len(lines)} decisions each")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from firstspike.messages import (
-    Counters,
     Decision,
     Energy,
     Evidence,
@@ -15,6 +14,7 @@ from firstspike.messages import (
     WindowAnswer,
 )
 from firstspike.messages_energy import EnergySoFar
+from firstspike.messages_health import Counters
 
 
 def spike(step=9, known=None, label="3", candidates=None, agrees=True):

@@ -51,7 +51,8 @@ def test_a_program_gets_the_same_as_json(meters, tmp_path):
     assert battery["watts"] is None
     assert "the battery is charging" in battery["reason"]
     assert "unplug" in battery["fix"]
-    assert (package["watts"], package["reason"], package["kind"]) == (0.0, None, "counter")
+    assert (package["watts"], package["kind"]) == (None, "counter")  # nothing in this tree moves: 0 W would be a guess
+    assert package["reason"].startswith("rapl:package-0: the counter stood still for 0.25 s")
     psys = next(one for one in found["left_out"] if one["name"] == "rapl:psys")
     assert psys["by_name"] is True
 

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from tests.support.figures import figure
 from tests.support.notify import FakeManager
 from tests.support.program import complained, firstspike, started
 from tests.support.reloading import GOOD, Daemon, Watched, held
@@ -236,7 +237,10 @@ def test_bad_configurations_are_refused_by_key_and_file_and_the_old_one_goes_on(
     assert (running.manager.generations.number, running.manager.generations.asked) == (1, count)
     assert threading.active_count() == threads
     assert all(one.status == "ok" for one in running.decisions[3:]), {one.status for one in running.decisions}
-    print(f"{count} bad configurations: {count} refused, {len(running.decisions)} windows answered meanwhile")
+    figure(
+        f"{count} bad configurations by reload",
+        f"{count} refused by key, file and line; {len(running.decisions)} windows answered meanwhile, all ok",
+    )
 
 
 @pytest.mark.parametrize("count", [6, pytest.param(300, marks=pytest.mark.soak)])
@@ -251,7 +255,11 @@ def test_many_good_reloads_leave_nothing_behind(running, text, caplog, count):
         assert running.reload(other[number % 3])
     running.seen(2)
     after = held()
-    print(f"{count} reloads: threads, descriptors {before[:2]} -> {after[:2]}, memory {before[2]} -> {after[2]} KiB")
+    figure(
+        f"{count} good reloads",
+        f"threads {before[0]} → {after[0]}, descriptors {before[1]} → {after[1]}, memory "
+        f"{(after[2] - before[2]) / 1024:+.1f} MiB",
+    )
     assert after[:2] == before[:2]
     assert after[2] - before[2] < 20_000 + 20 * count
 

@@ -13,6 +13,7 @@ import threading
 import time
 
 import pytest
+from tests.support.figures import figure
 from tests.support.notify import FakeManager
 from tests.support.program import ROOT, complained, firstspike, started
 from tests.support.reloading import Daemon, Watched, held
@@ -173,7 +174,11 @@ def test_reloads_of_streams_leave_nothing_behind(running, text, caplog, count):
         assert running.reload(other[number % 3]), running.error
     running.seen(3)
     after = held()
-    print(f"{count} reloads: threads, descriptors {before[:2]} -> {after[:2]}, memory {before[2]} -> {after[2]} KiB")
+    figure(
+        f"{count} good reloads of two streams",
+        f"threads {before[0]} → {after[0]}, descriptors {before[1]} → {after[1]}, memory "
+        f"{(after[2] - before[2]) / 1024:+.1f} MiB",
+    )
     assert after[:2] == before[:2]
     assert after[2] - before[2] < 20_000 + 20 * count
 

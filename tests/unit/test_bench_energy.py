@@ -54,6 +54,15 @@ def test_with_a_meter_static_and_dynamic_power_are_apart(capsys, tmp_path):
     assert mine["inferences"] > 100
 
 
+def test_a_slow_sensor_is_rested_for_until_its_idle_power_is_known(capsys, tmp_path):
+    board = hwmon(tmp_path, 0, "ina226", "i2c-1/1-0040", power1_input=4_000_000)
+    with Ticking(board / "power1_input", 8, 4.0):
+        settings = ("--energy", "--seconds", "1", "--json", "--set", f"energy.root={tmp_path}")
+        assert main([*HERE, *settings]) == 0
+    (mine,) = json.loads(capsys.readouterr().out)["energy"]
+    assert (mine["method"], mine["static_w"]) == ("integrated", pytest.approx(4.0, rel=0.02))
+
+
 def test_the_table_marks_what_is_cited_and_gives_reasons_once():
     found = lines([row(), row(name="b", method="modelled", scope=None, edp_js=None, reason="no meter"),
                    row(name="c", accuracy=None, accuracy_reason="no labels", reason="no meter")])  # fmt: skip

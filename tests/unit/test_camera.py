@@ -2,92 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tests.support.cameras import bench_at, next_segment, read, reason
+from tests.support.figures import figure
 from tests.support.pipelines import pipeline_of
 
 from firstspike.backends import emulator
 from firstspike.bundle import open_bundle
 from firstspike.clock import SystemClock
 from firstspike.errors import ConfigError, UnavailableError
-from firstspike.messages import Counters
-from firstspike.sources import Segment, Waiting, camera
+from firstspike.messages_health import Counters
+from firstspike.sources import camera
 from firstspike.sources.camera_child import OVERRIDE, converted, find
 
 ROOT = Path(__file__).parents[2]
-FAKE = ROOT / "tests" / "support" / "fake_camera.py"
 
 pytest.importorskip("neuromorphic_drivers", reason="the extra 'camera' is not installed")
 
 
-class Bench:
-    """A camera in its folder, and the source that is to read it."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.sources = []
-
-    def put(self, name, text=""):
-        (self.folder / name).write_text(text)
-
-    def take(self, name):
-        (self.folder / name).unlink()
-
-    def source(self, **options):
-        options = {"look_s": 0.1, "hang_s": 2.0} | options
-        self.sources.append(camera.create(camera.Options(**options), None))
-        return self.sources[-1]
-
-    def configured(self):
-        return json.loads((self.folder / "configured.json").read_text())
-
-
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    monkeypatch.setenv(OVERRIDE, str(FAKE))
-    monkeypatch.setenv("FAKE_CAMERA", str(tmp_path))
-    monkeypatch.setattr(camera, "RESTART_S", 0.0)
-    made = Bench(tmp_path)
-    yield made
-    for source in made.sources:
-        source.close()
-
-
-def next_segment(segments, within_s=15.0):
-    end = time.monotonic() + within_s
-    for one in segments:
-        if isinstance(one, Segment):
-            return one
-        assert time.monotonic() < end, one.reason
-    raise AssertionError("the source ended")
-
-
-def reason(segments, part, within_s=15.0):
-    """Wait for a reason that holds this."""
-    end = time.monotonic() + within_s
-    for one in segments:
-        assert isinstance(one, Waiting), one
-        if part in one.reason:
-            return one.reason
-        assert time.monotonic() < end, one.reason
-    raise AssertionError("the source ended")
-
-
-def read(stream, n, within_s=10.0):
-    found, end = [], time.monotonic() + within_s
-    while sum(map(len, found)) < n:
-        assert time.monotonic() < end
-        found.append(stream.receive(0.1).events)
-    return np.concatenate(found)
+    yield from bench_at(tmp_path, monkeypatch)
 
 
 def test_what_is_counted_has_a_place_in_health():
@@ -113,49 +53,25 @@ def test_a_cameras_events_arrive_with_the_time_it_tells(bench):
 def test_a_camera_that_is_pulled_and_plugged_in_again_goes_on_as_another_segment(bench):
     segments = bench.source().segments()
     assert "no camera is attached: plug one in" in reason(segments, "attached")
+    told, back = [], []
     for _ in range(2):
         bench.put("plugged", "1")
+        began = time.monotonic()
         segment = next_segment(segments)
         with segment.open() as stream:
             read(stream, 100)
+            back.append(time.monotonic() - began)
             bench.take("plugged")
+            began = time.monotonic()
             with pytest.raises(UnavailableError, match="Prophesee EVK4 1: the camera was lost: Device disconnected"):
                 read(stream, 10**9)
+            told.append(time.monotonic() - began)
         reason(segments, "plug one in")
+    figure("camera pulled and plugged in again, twice", f"told after {most(told)}, events again after {most(back)}")
 
 
-def test_a_driver_that_hangs_is_killed_and_replaced(bench):
-    bench.put("plugged", "1")
-    segments = bench.source(hang_s=0.6).segments()
-    with next_segment(segments).open() as stream:
-        read(stream, 50)
-        bench.put("hang")
-        with pytest.raises(UnavailableError, match=r"made no progress for 0\.6 s"):
-            read(stream, 10**9)
-    bench.take("hang")
-    with next_segment(segments).open() as stream:
-        assert len(read(stream, 50)) >= 50
-
-
-def test_a_driver_that_crashes_is_replaced_and_its_signal_told(bench):
-    bench.put("plugged", "1")
-    segments = bench.source().segments()
-    with next_segment(segments).open() as stream:
-        bench.put("crash")
-        with pytest.raises(UnavailableError, match="SIGSEGV"):
-            read(stream, 10**9)
-    bench.take("crash")
-    with next_segment(segments).open() as stream:
-        read(stream, 50)
-
-
-@pytest.mark.parametrize("frame", [(b"S", b"{}"), (b"X", b"[1]"), (b"X", b"{"), (b"X", b'{"kind": 5, "text": 1}')])
-def test_a_child_that_sends_nonsense_is_no_camera(bench, frame):
-    bench.put("plugged", "1")
-    with next_segment(bench.source().segments()).open() as stream:
-        stream._child.receive = lambda within_s: (frame[0], memoryview(frame[1]))
-        with pytest.raises(UnavailableError, match="Prophesee EVK4 1"):
-            stream.receive(5)
+def most(seconds):
+    return f"{max(seconds):.2f} s at most"
 
 
 def test_a_backlog_is_cut_not_replayed_and_is_counted(bench):
@@ -282,27 +198,6 @@ def test_events_are_taken_over_field_by_field():
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(ValidationError):
         camera.Options(**options)
-
-
-def test_the_child_dies_with_its_daemon(bench):
-    bench.put("plugged", "1")
-    code = (
-        "import time\nfrom firstspike.sources import camera, Segment\n"
-        "source = camera.create(camera.Options(), None)\n"
-        "for s in source.segments():\n    if isinstance(s, Segment): break\n"
-        "print(source._child.process.pid, flush=True)\ntime.sleep(60)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as daemon:
-        child = int(daemon.stdout.readline())
-        os.kill(daemon.pid, signal.SIGKILL)
-        daemon.wait()
-    end = time.monotonic() + 5
-    while time.monotonic() < end:
-        state = Path(f"/proc/{child}/stat")
-        if not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
-            return
-        time.sleep(0.02)
-    raise AssertionError("the camera's child outlived its daemon")
 
 
 def test_unplugged_in_the_middle_of_a_run_the_pipeline_goes_on_with_the_next(bench):

@@ -31,8 +31,8 @@ def assert_equal(spec, width, height, events, start, end, kernels="best"):
     for _ in range(2):  # the second time on buffers that a window has used
         actual = encoder.encode(events, start, end)
         np.testing.assert_array_equal(actual.times, expected.times)
-        assert (actual.steps, actual.n_events, actual.out_of_bounds, actual.cropped) == (
-            expected.steps, expected.n_events, expected.out_of_bounds, expected.cropped,
+        assert (actual.steps, actual.n_events, actual.out_of_bounds, actual.cropped, actual.active) == (
+            expected.steps, expected.n_events, expected.out_of_bounds, expected.cropped, expected.active,
         )  # fmt: skip
         assert actual.n_events + actual.out_of_bounds + actual.cropped == len(events)
     return expected

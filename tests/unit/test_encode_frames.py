@@ -50,7 +50,7 @@ def test_a_frame_is_1_where_the_pixel_had_an_event_in_that_step(seed, channels, 
             expected[step, int(event["p"]) if channels == 2 else 0, rows[y], columns[x]] = 1
     np.testing.assert_array_equal(spikes.frames, expected)
     assert (spikes.n_events, spikes.out_of_bounds, spikes.cropped) == (seen, outside, cropped)
-    assert (spikes.steps, spikes.times.size) == (steps, 0)
+    assert (spikes.steps, spikes.times.size, spikes.active) == (steps, 0, expected.sum())
 
 
 def test_a_window_without_events_is_frames_without_spikes():

@@ -175,8 +175,11 @@ def test_a_plan_with_a_meter_of_its_own_has_its_energy():
     book.answered("b", SPIKES, ANSWER, 1)
     book.close(0, {"m": figure(), "stick": figure(total=2.0, dynamic=0.5, meter="stick")})
     _, a, b = out
-    assert (a.classification.dynamic_j, b.classification.dynamic_j) == (1.0, 0.5)
+    assert b.classification.dynamic_j == 0.5
     assert b.meter == "stick"
+    # What the machine took for a stick's answers is not the other plan's.
+    assert a.classification is None
+    assert a.reason == "a and b answered within the same windows, in the same proportions"
 
 
 def test_a_hybrids_parts_are_metered_where_they_have_meters_and_else_modelled():
@@ -195,6 +198,42 @@ def test_a_hybrids_parts_are_metered_where_they_have_meters_and_else_modelled():
     assert (each.dynamic_j, each.front_j, each.back_j, each.parts_method) == (1.0, 1e-6, 2e-6, "modelled")
 
 
+def test_a_hybrid_with_one_part_metered_has_no_metered_energy():
+    book, out = accounts(host=(), why="no meter", model=FakeModel(parts=True), plans=("a",), a=PlanMeters((), ("s",)))
+    book.answered("a", SPIKES, ANSWER, 1)
+    book.close(0, {"s": figure(meter="s")})
+    assert (out[1].method, out[1].total_j, out[1].reason) == ("modelled", None, "no meter")
+    spent = book.answered("a", SPIKES, ANSWER, 1)
+    assert (spent.measured, spent.energy_j, spent.record.method) == (False, 3e-6, "modelled")
+
+
+def test_what_was_done_in_an_open_window_is_not_lost_by_a_reload():
+    clock = Clock()
+    before, _ = accounts(clock)
+    before.answered("a", SPIKES, ANSWER, 1)
+    before.close(0, {"m": figure()})
+    clock.now = S + S // 4
+    before.answered("a", SPIKES, ANSWER, 1)
+    clock.now = S + S // 2
+    after, out = accounts(clock)
+    after.follow(before.whole)
+    after.close(0, {"m": figure()})
+    host, a, _ = (message.since_start for message in out)
+    assert (host.inferences, host.total_j, host.metered_s, host.unmetered_s) == (2, 10.0, 2.0, 0.5)
+    assert (a.inferences, a.total_j, a.modelled_j) == (2, 5.0, pytest.approx(6e-6))
+
+
+def test_joules_of_different_meters_are_not_added_up_over_a_reload():
+    before, _ = accounts()
+    before.answered("a", SPIKES, ANSWER, 1)
+    before.close(0, {"m": figure()})
+    after, out = accounts(host=("n",))
+    after.follow(before.whole)
+    after.close(0, {"n": figure(total=7.0, meter="n")})
+    assert (out[0].since_start.inferences, out[0].since_start.total_j) == (1, 7.0)
+    assert (out[1].since_start.inferences, out[1].since_start.total_j) == (1, 0.0)
+
+
 def test_meters_that_have_nothing_in_common_are_added_up():
     both = combined([figure(meter="p0"), figure(total=7.0, dynamic=2.0, meter="p1")])
     assert (both.total_j, both.dynamic_j, both.meter, both.scope) == (12.0, 3.0, "p0 + p1", "board")
@@ -203,6 +242,10 @@ def test_meters_that_have_nothing_in_common_are_added_up():
     broken = combined([figure(meter="p0"), unavailable("gone", 0, S)])
     assert (broken.total_j, broken.method) == (None, "unavailable")
     assert "gone" in broken.reason
+    assert both.reason == "if p0 feeds what the others measure, that is in the sum twice"
+    assert combined([figure(meter="p0", scope="package"), figure(meter="p1", scope="rail")]).reason is None
+    nobody = combined([unavailable("no meter has it in it", 0, S), figure(meter="stick")])
+    assert (nobody.meter, nobody.reason) == ("stick", "no meter has it in it")
 
 
 def test_totals_add_what_is_always_wrong_and_square_what_is_drawn_anew():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firstspike.errors import ConfigError, OutputError
+from firstspike.errors import ConfigError, DataError, OutputError
 from firstspike.filters.hot_pixels import (
     HotPixels,
     Learner,
@@ -113,6 +113,14 @@ def test_recordings_add_up_and_the_time_between_them_does_not():
     found = learner.found(Thresholds())
     assert set(found.pixels) == set(HOT)
     assert found.learned_s == pytest.approx(3, abs=0.01)
+
+
+@pytest.mark.parametrize("t", [2**63 - 1, -(2**63), 2**52 + 1])
+def test_what_cannot_be_a_time_is_refused_and_not_thought_about_for_ever(t):
+    events = np.zeros(1, EVENT)
+    events["t"] = t
+    with pytest.raises(DataError, match="beyond"):
+        Learner(4, 4).add(events)
 
 
 def test_nothing_and_one_moment_teach_nothing():

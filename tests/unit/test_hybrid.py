@@ -84,6 +84,63 @@ def test_an_attribute_that_would_be_ignored_is_refused():
         Chain(model.SerializeToString())
 
 
+@pytest.mark.parametrize("other", [b"\x10", b"\x12"], ids=["a whole number", "a text"])
+def test_an_attribute_of_another_form_is_refused(other):
+    net = Net((3, 2, 2), opset=13).flatten()
+    weights = net.constant("w", np.zeros((5, 12)))
+    data = net.node("Gemm", weights, shape=(5,), transB=1, alpha=1.0).model().SerializeToString()
+    alpha = b"alpha\x15"
+    assert data.count(alpha) == 1
+    with pytest.raises(ValueError):  # noqa: PT011 (what comes after it is read in another way too)
+        Chain(data.replace(alpha, alpha[:-1] + other))
+
+
+def test_a_network_with_changed_bytes_runs_or_is_refused():
+    data, refused = network(1, pool=True).model().SerializeToString(), 0
+    rng = np.random.default_rng(0)
+    for _ in range(1500):
+        changed = bytearray(data)
+        for place in rng.integers(-300, 400, 2):  # names, shapes and attributes; the weights are in between
+            changed[place] = rng.integers(256)
+        try:
+            Chain(bytes(changed))
+        except ValueError:
+            refused += 1
+    assert refused > 500
+
+
+def test_a_bias_may_be_the_row_of_the_only_batch():
+    net = Net((3, 2, 2), opset=13).flatten()
+    weights = net.constant("w", net.rng.normal(0, 1, (5, 12)))
+    model = net.node("Gemm", weights, net.constant("b", net.rng.normal(0, 1, (1, 5))), shape=(5,), transB=1).model()
+    x = net.rng.normal(0, 1, (3, 2, 2)).astype(np.float32)
+    (expected,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x[np.newaxis]})
+    np.testing.assert_allclose(Chain(model.SerializeToString()).run(x), expected[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda net: net.node("Conv", shape=(3, 4, 4)), "an input or an attribute is missing"),
+        (lambda net: net.node("Gemm", shape=(3,)), "an input or an attribute is missing"),
+        (lambda net: net.node("MaxPool", shape=(3, 2, 2), strides=(2, 2)), "an input or an attribute is missing"),
+        (lambda net: net.node("MaxPool", shape=(3, 2, 2), kernel_shape=(2,), strides=(2, 2)), "not enough values"),
+        (lambda net: net.node("MaxPool", shape=(3, 2, 2), kernel_shape=(2, 2), strides=3), "missing or wrong"),
+        (lambda net: net.node("MaxPool", shape=(3, 2, 2), kernel_shape=(2.0, 2.0)), "wrong|not known"),
+        (lambda net: net.node("Flatten", shape=(7,)), r"it gives \(48,\), where its own description has \(7,\)"),
+        (lambda net: net.flatten().node("Gemm", net.constant("w", np.zeros((0, 48))), shape=(0,), transB=1),
+         "gives nothing"),
+        (lambda net: net.node("Conv", net.constant("w", np.zeros((1, 3, 2, 2))), shape=(1, 3, 3), kernel_shape=(3, 3)),
+         "kernel_shape"),
+        (lambda net: net.conv(1, (3, 3), padding=(10**6, 10**6)), "pads"),
+    ],
+)  # fmt: skip
+def test_a_damaged_network_is_refused_by_name(wrong, says):
+    model = wrong(Net((3, 4, 4), opset=13)).model()
+    with pytest.raises(ValueError, match=says):
+        Chain(model.SerializeToString())
+
+
 def test_a_network_that_is_cut_off_is_refused_at_every_length():
     data = network(1).model().SerializeToString()
     for length in range(0, len(data) - 1, 97):
@@ -233,3 +290,14 @@ def test_a_worker_whose_logits_make_no_sense_is_replaced_and_named(arrays):
     with pytest.raises(PartError, match="stick: its answer is no row of 7 finite numbers"):
         back.run(np.zeros((1, 1, 1), np.uint8), 1.0)
     assert len(worker.distrusted) == 1
+
+
+def test_what_was_closed_before_it_was_asked_starts_no_worker():
+    def start():
+        raise AssertionError("nobody would end it")
+
+    back = WorkerBack("stick", start, open_bundle(HYBRID))
+    back.close()
+    assert (back.condition().state, back.condition().reason) == ("failed", "stick: closed")
+    with pytest.raises(PartError, match="stick: closed"):
+        back.run(np.zeros(SHAPE, np.uint8), 1.0)

@@ -142,6 +142,42 @@ def test_a_sensor_whose_clock_was_set_back_is_mapped_anew():
     assert ended_ns == pytest.approx(EPOCH_NS + 70 * MS, abs=0.1 * MS)
 
 
+def test_a_sensor_that_lies_once_about_its_time_does_not_make_all_that_follows_late():
+    world = World()
+    world.at(0).gets(0)
+    world.at(1).gets(reached_us=2**50)  # years ahead, without an event
+    for ms in range(20, 2000):
+        world.at(ms).gets(ms * 1000)
+        world.at(ms + 0.5).gets()
+    assert len(world.closed) >= 198
+    assert sum(window.late for window, _ in world.closed) == 0
+    for window, ended_ns in world.closed[1:]:
+        assert ended_ns == pytest.approx(EPOCH_NS + window.t_end_us * 1000, abs=1.1 * MS)
+
+
+def test_an_event_ahead_of_its_time_costs_what_lies_before_it_and_no_more():
+    world = World()
+    world.at(0).gets(0)
+    world.at(1).gets(900_000)  # not so far that what follows would be another time base
+    world.at(1.5).gets()
+    for ms in range(20, 5000):
+        world.at(ms).gets(ms * 1000)
+        world.at(ms + 0.5).gets()
+    late = sum(window.late for window, _ in world.closed)
+    assert 870 <= late <= 890
+    assert sum(len(window.events) for window, _ in world.closed) >= 4980 - late - 10
+    assert world.closed[-1][1] == pytest.approx(world.now_ns, abs=12 * MS)
+
+
+def test_a_silent_window_whose_events_come_late_is_still_a_window():
+    world = World()
+    world.at(0).gets(0)
+    assert len(world.at(500).gets()) == 1
+    world.at(501).gets(250_000)
+    [(window, _)] = world.at(550).gets()
+    assert (window.t_start_us, len(window.events), window.late) == (250_000, 1, 0)
+
+
 def test_windows_of_counted_events_do_not_end_by_time():
     world = World(kind="count", size=3)
     world.at(0).gets(0, 1)

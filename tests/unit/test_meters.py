@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.support import sysfs
 
@@ -90,6 +91,7 @@ def test_agx_orin_is_a_sum_without_the_rail_that_another_feeds_and_without_nc(tm
     found, names, reasons = found_in(tmp_path)
     assert names == ["ina3221:VDD_GPU_SOC+VDD_CPU_CV+VIN_SYS_5V0"]
     assert watts(found.meters[0]) == pytest.approx(12.008 * 0.28 + 12.008 * 0.04 + 4.968 * 0.98)
+    assert found.meters[0].resolution == pytest.approx(0.02 * np.sqrt(2 * 12.008**2 + 4.968**2))
     assert "feeds it" in reasons["ina3221:VDDQ_VDD2_1V8AO"]
     assert "connected to nothing" in reasons["ina3221:NC"]
     assert "no rail" in reasons["ina3221:in7@1-0041"]

@@ -19,8 +19,9 @@ from tests.support.program import ROOT, complained, firstspike, started
 
 from firstspike import metrics
 from firstspike.errors import ConfigError, UnavailableError
-from firstspike.messages import BackendHealth, Counters, Energy, Stamps
+from firstspike.messages import Energy, Stamps
 from firstspike.messages_energy import EnergySoFar
+from firstspike.messages_health import BackendHealth, Counters
 from firstspike.metrics import BUCKETS_S, Metrics
 from firstspike.metrics_server import MAX_REQUEST_BYTES, MetricsServer, address_of
 

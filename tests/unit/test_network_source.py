@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from tests.support.packets import Listener, events_of, packet, packets_of
 
 from firstspike.errors import UnavailableError
-from firstspike.messages import Counters
+from firstspike.messages_health import Counters
 from firstspike.sender import Sender, play
-from firstspike.sources import Waiting, network
+from firstspike.sources import Segment, Waiting, network
 from firstspike.sources._packets import END, FOREIGN, HEADER, Header, Unwrap, pack_header, parse_header
 from firstspike.types import EVENT, join
 
@@ -119,7 +119,8 @@ def test_garbage_is_counted_and_harms_nobody(listen):
     bad = [
         b"", b"x", b"FSEV", b"\0" * 40, b"\xff" * 1400, good[0][:-1], good[0] + b"\0" * 8, good[0][:39],
         b"FSEV\2" + good[0][5:], b"FSEV\1\x80" + good[0][6:], packet(0, sent[:1], 0, width=0),
-        pack_header(Header(0, 0, 7, 0, 9, 9, 0, 0, 1 << 60)), b"GET / HTTP/1.1\r\n\r\n" * 5,
+        pack_header(Header(0, 0, 7, 0, 9, 9, 0, 0, 1 << 60)), pack_header(Header(0, 0, 7, 0, 9, 9, 0, 0, 1 << 52)),
+        b"GET / HTTP/1.1\r\n\r\n" * 5,
     ]  # fmt: skip
     listener.send(*bad, *good, *bad, packet(5, sent[:0], 50, flags=END))
     np.testing.assert_array_equal(listener.gather(listener.stream()), sent)
@@ -143,11 +144,87 @@ def test_a_sender_that_was_restarted_begins_another_segment(listen, monkeypatch)
     listener.send(*packets_of(first))
     stream = listener.stream(segments)
     np.testing.assert_array_equal(listener.gather(stream, 20), first)
-    time.sleep(0.1)
+    assert not stream.receive(0.1).ended  # it looks, and nobody sends
     listener.send(*packets_of(second, session=8))
     assert len(listener.gather(stream)) == 0  # it ends, for the other has come
     np.testing.assert_array_equal(listener.gather(listener.stream(segments), 20), second)
     assert listener.counts["lost_packets"] == 0
+
+
+@pytest.mark.parametrize("begins", [0, 500_000])
+def test_a_sender_that_counts_anew_under_its_old_session_is_heard_again(listen, monkeypatch, begins):
+    monkeypatch.setattr(network, "TAKE_OVER_S", 0.05)
+    listener, sent = listen(), events_of(40)
+    segments = listener.source.segments()
+    # Packets 5,000 on; or one whose number is wrong, and then those that were due.
+    listener.send(packet(begins, sent[:10], 0), packet(begins + 5_000, sent[10:20], 10))
+    stream = listener.stream(segments)
+    listener.gather(stream, 20)
+    listener.send(packet(begins + 1, sent[20:30], 10))
+    assert not stream.receive(0.1).ended  # it might have been overtaken
+    assert not stream.receive(0.1).ended
+    listener.send(packet(begins + 2, sent[20:30], 20), packet(begins + 3, sent[30:], 30))
+    assert len(listener.gather(stream)) == 0
+    np.testing.assert_array_equal(listener.gather(listener.stream(segments), 20), sent[20:])
+
+
+def test_packets_that_the_goodbye_overtook_begin_no_stream(listen):
+    listener, sent = listen(), events_of(40)
+    packets = packets_of(sent)
+    segments = listener.source.segments()
+    listener.send(*packets[:3], packet(4, sent[:0], 40, flags=END), packets[3])
+    listener.gather(listener.stream(segments))
+    waiting = next(segments)
+    assert isinstance(waiting, Waiting)
+    listener.add(waiting.counts)
+    assert (listener.counts["lost_events"], listener.counts["refused_packets"]) == (10, 1)
+
+
+def test_who_was_not_read_for_long_is_not_taken_for_silent(listen, monkeypatch):
+    monkeypatch.setattr(network, "TAKE_OVER_S", 0.05)
+    listener, sent = listen(silence_s=0.1), events_of(40)
+    mine, other = packets_of(sent), packets_of(events_of(40, 1), session=8)
+    listener.send(*mine[:2])
+    stream = listener.stream()
+    listener.gather(stream, 20)
+    time.sleep(0.3)  # the daemon is held up; meanwhile
+    listener.send(other[0], mine[2], other[1], packet(0, sent[:0], 0, session=8, flags=END), mine[3])
+    np.testing.assert_array_equal(listener.gather(stream, 20), sent[20:])
+    assert listener.counts["refused_packets"] == 3
+
+
+def test_behind_others_packets_own_ones_may_wait(listen, monkeypatch):
+    monkeypatch.setattr(network, "BATCH_PACKETS", 4)
+    listener, sent = listen(), events_of(20)
+    listener.send(*packets_of(sent)[:1])
+    stream = listener.stream()
+    listener.gather(stream, 10)
+    before_ns = stream.receive(0).arrived_ns
+    listener.send(*packets_of(events_of(100, 1), session=8)[:9], b"garbage", *packets_of(sent)[1:])
+    arrival = stream.receive(0.1)
+    assert (len(arrival.events), arrival.arrived_ns) == (0, before_ns)  # what it says of silence holds for then
+    assert len(listener.gather(stream, 10)) == 10
+
+
+def test_that_only_the_time_came_is_dated_by_the_last_look(listen, monkeypatch):
+    listener = listen()
+    listener.send(*packets_of(events_of(10)))
+    stream = listener.stream()
+    listener.gather(stream, 10)
+    read, looked = listener.source.port.read, []
+
+    def slow(head, body):
+        looked.append(time.monotonic_ns())
+        size = read(head, body)
+        if size == -1:
+            time.sleep(0.05)  # held up after it has seen that nothing is left
+        return size
+
+    monkeypatch.setattr(listener.source.port, "read", slow)
+    listener.send(pack_header(Header(0, 0, 7, 1, 320, 240, 0, 10, 5_000)))
+    arrival = stream.receive(1)
+    assert arrival.reached_us == 5_000
+    assert arrival.arrived_ns <= looked[-1]
 
 
 def test_a_sensor_of_another_size_begins_another_segment(listen):
@@ -291,6 +368,32 @@ def test_what_the_kernel_drops_is_counted_and_is_what_is_lost(listen):
     assert got + listener.counts["lost_events"] == len(sent)
 
 
+def test_what_the_kernel_dropped_is_told_at_the_end_of_a_stream_too(listen, monkeypatch):
+    monkeypatch.setattr(network, "DROPS_S", 3600.0)
+    listener = listen(buffer_mib=0.03, format="faery32", width=320, height=240, silence_s=0.1)
+    stream = listener.stream(iter([Segment("s", listener.source._opener())]))
+    assert stream.take_counts() == {}  # the first look
+    listener.send(*[b"\0" * 1400] * 500)
+    listener.gather(stream)
+    assert listener.counts["kernel_drops"] > 0
+    dropped = listener.counts["kernel_drops"]
+    listener.source.close()
+    assert listener.source.port  # opened anew, its counter is another
+    listener.source.look()
+    assert listener.source.take_counts() == {}
+    assert listener.counts["kernel_drops"] == dropped
+
+
+def test_senders_of_ipv4_are_known_by_it_at_an_ipv6_address(listen):
+    try:
+        listener = listen(address="udp://[::]:0", allow=["127.0.0.0/8"])
+    except UnavailableError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    listener.to = "127.0.0.1", listener.to[1]
+    listener.send(*packets_of(events_of(10)))
+    assert len(listener.gather(listener.stream(), 10)) == 10
+
+
 # faery leaves its socket to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("kind", "theirs"), [("faery", "t64_x16_y16_on8"), ("faery32", "t32_x16_y15_on1")])
@@ -340,6 +443,12 @@ def test_times_of_32_bits_are_unwrapped_however_they_are_cut(steps, size):
     short, unwrap = times.astype(np.uint32), Unwrap()
     got = np.concatenate([unwrap(short[i : i + size]) for i in range(0, len(short), size)])
     np.testing.assert_array_equal(got, times)
+
+
+def test_a_packet_from_before_the_wrap_of_32_bits_is_no_second_wrap():
+    unwrap = Unwrap()
+    got = [int(unwrap(np.array([t], np.uint32))[0]) for t in (0xFFFFFF00, 5, 0xFFFFFFF0, 10)]
+    assert got == [0xFFFFFF00, 2**32 + 5, 0xFFFFFFF0, 2**32 + 10]
 
 
 def test_a_paced_sender_keeps_the_recordings_time_and_tells_it_in_silence(listen):

@@ -94,6 +94,7 @@ def test_the_health_tells_what_is_known_of_each_back_end():
     away = Named("stick", state=Condition("absent", "gone", "plug it in", restarts=3))
     runner = Runner([away, Named("cpu")], Settings(deadline_ns=10**9), SystemClock())
     runner.infer(Spikes(4, np.zeros((2, 4, 4), np.uint8), 3), time.monotonic_ns())
+    runner.settle()
     stick, cpu = runner.health()
     assert (stick.state, stick.reason, stick.fix, stick.restarts, stick.latency_p50_ms) == (
         "absent", "gone", "plug it in", 3, None,
@@ -130,7 +131,8 @@ def test_a_live_stream_is_not_held_up_and_every_window_has_one_fate():
     assert [d.seq for d in out] == list(range(200))
     assert totals.decisions_dropped == dropped
     assert totals.dropped_replaced > 0
-    assert totals.decisions_ok + totals.decisions_late + dropped == 200
+    # (A machine that stops for a while after a window was taken leaves its plan no time: degraded.)
+    assert totals.decisions_ok + totals.decisions_late + totals.decisions_degraded + dropped == 200
     lost = [decision for decision in out if decision.status == "dropped"]
     assert {(d.window.label, d.backend, d.plan, d.stamps.inferred_ns) for d in lost} == {(None,) * 4}
     assert any("a newer window took its place" in decision.reasons[0] for decision in lost)

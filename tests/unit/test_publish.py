@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import grp
 import os
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import zmq
@@ -208,15 +210,16 @@ def test_the_folder_of_sockets_is_made_for_owner_and_group_alone(tmp_path):
     assert (tmp_path / "new" / "p.lock").stat().st_mode & 0o777 == 0o600
 
 
-def test_subscribers_do_not_trust_a_folder_that_others_can_write(tmp_path, monkeypatch):
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr(endpoints, "runtime_dir", lambda: tmp_path / f"firstspike-{os.getuid()}")
-    Subscriber().close()  # nobody has made it yet
-    (tmp_path / f"firstspike-{os.getuid()}").mkdir()
-    Subscriber().close()
-    (tmp_path / f"firstspike-{os.getuid()}").chmod(0o777)
-    with pytest.raises(UnavailableError, match="only you can write"):
-        Subscriber()
+def test_subscribers_do_not_trust_a_folder_that_others_can_write(monkeypatch):
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has 107 bytes
+        folder = Path(short) / f"firstspike-{os.getuid()}"
+        monkeypatch.setattr(endpoints, "runtime_dir", lambda: folder)
+        Subscriber().close()  # nobody has made it yet
+        folder.mkdir()
+        Subscriber().close()
+        folder.chmod(0o777)
+        with pytest.raises(UnavailableError, match="only you can write"):
+            Subscriber()
 
 
 def test_a_group_is_given_folder_and_sockets(tmp_path):

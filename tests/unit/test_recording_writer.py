@@ -1,26 +1,16 @@
-"""Recording: whole files, rotation, and what becomes of it when the disk is full, slow or gone."""
+"""Recording files: whole, with what they can hold, under a name that was free."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import socket
-import subprocess
-import threading
-import time
-from collections import namedtuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.program import firstspike, started
 
-from firstspike import recording_writer
 from firstspike.errors import OutputError
-from firstspike.recording_writer import FullError, Recorder, RecordingFile, Rotation
-from firstspike.sender import Sender, play
+from firstspike.recording_writer import RecordingFile
 from firstspike.sources.decoding import DecoderProcess
 from firstspike.sources.evt3_writer import Evt3Encoder, header
 from firstspike.sources.formats._stream import Stats
@@ -102,152 +92,31 @@ def test_evt3_headers_hold_no_second_line_of_a_cameras_name():
     assert header(9, 8, "a\nb").count(b"\n") == 5
 
 
-def recorder_of(path, format="evt3", tell=lambda _: None, free=0, **rotation):  # noqa: A002
-    return Recorder(Rotation(path, **rotation), format, free, tell)
+@pytest.mark.parametrize("links", [True, False])
+def test_two_that_chose_the_same_name_both_have_their_file(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no links here")))
+    files = [RecordingFile(tmp_path / "a.raw", "evt3", 320, 240, source="c") for _ in range(3)]
+    for number, file in enumerate(files):
+        file.write(events_of(10 + number))
+        file.finish()
+    assert [file.path.name for file in files] == ["a.raw", "a-2.raw", "a-3.raw"]
+    assert [len(read(file.path)[1]) for file in files] == [10, 11, 12]
+    assert len(list(tmp_path.iterdir())) == 3
 
 
-@pytest.mark.parametrize(("format", "suffix"), FORMATS)
-def test_files_follow_one_another_by_time(tmp_path, format, suffix):  # noqa: A002
-    sent, told = events_of(1000), []
-    (tmp_path / f"a-0002{suffix}").write_text("mine")
-    recorder = recorder_of(tmp_path / f"a{suffix}", format, told.append, max_s=0.03)
-    for start in range(0, 1000, 130):
-        recorder.put(sent[start : start + 130], (320, 240), "c")
-    recorder.close()
-    names = [file.path.name for file in told]
-    assert names == [f"a-{number:04}{suffix}" for number in (1, 3, 4, 5)]
-    np.testing.assert_array_equal(join([read(file.path)[1] for file in told]), sent)
-    assert [file.events for file in told] == [300, 300, 300, 100]
-    assert (tmp_path / f"a-0002{suffix}").read_text() == "mine"
+def test_a_file_has_the_rights_of_any_new_one(tmp_path):
+    before = os.umask(0o027)
+    try:
+        file = RecordingFile(tmp_path / "a.raw", "evt3", 320, 240, source="c")
+        file.write(events_of(1))
+        file.finish()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.raw").stat().st_mode & 0o777 == 0o640
 
 
-def test_files_follow_one_another_by_size(tmp_path):
-    sent, told = events_of(200_000, step=7), []
-    recorder = recorder_of(tmp_path / "a.raw", tell=told.append, max_bytes=300_000)
-    for start in range(0, len(sent), 10_000):
-        recorder.put(sent[start : start + 10_000], (320, 240), "c")
-    recorder.close()
-    assert len(told) > 2
-    np.testing.assert_array_equal(join([read(file.path)[1] for file in told]), sent)
-    assert all(300_000 <= file.path.stat().st_size < 400_000 for file in told[:-1])
-
-
-def test_a_clock_set_back_and_another_segment_begin_another_file(tmp_path):
-    told = []
-    recorder = recorder_of(tmp_path / "a.raw", tell=told.append)
-    recorder.put(events_of(10, start=10**8), (320, 240), "c")
-    recorder.put(events_of(10), (320, 240), "c")
-    recorder.end_segment()
-    recorder.end_segment()
-    recorder.put(events_of(10, start=10**8), (640, 480), "d")
-    recorder.close()
-    assert [file.path.name for file in told] == ["a.raw", "a-0002.raw", "a-0003.raw"]
-    assert read(told[2].path)[0].width == 640
-    assert recorder.written.events == 30
-
-
-def test_nothing_came_and_nothing_is_written(tmp_path):
-    recorder_of(tmp_path / "a.raw").close()
+def test_a_sensor_too_large_for_aedat4_is_refused(tmp_path):
+    with pytest.raises(OutputError, match="AEDAT4 has no sensor of 40000×10"):
+        RecordingFile(tmp_path / "a.aedat4", "aedat4", 40_000, 10, source="c")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_below_the_floor_of_free_space_it_stops_and_what_was_written_is_whole(tmp_path, monkeypatch):
-    usage = namedtuple("usage", "free")
-    free = [10 << 20]
-    monkeypatch.setattr(recording_writer.shutil, "disk_usage", lambda _: usage(free[0]))
-    monkeypatch.setattr(recording_writer, "LOOK_S", -1.0)
-    told = []
-    recorder = recorder_of(tmp_path / "a.raw", tell=told.append, free=5 << 20)
-    recorder.put(events_of(100), (320, 240), "c")
-    until(lambda: recorder._file is not None and recorder._file.events == 100)
-    free[0] = 4 << 20
-    recorder.put(events_of(100, start=10**6), (320, 240), "c")
-    until(lambda: recorder.error is not None)
-    with pytest.raises(FullError, match="4 MiB are free, less than the floor of 5"):
-        recorder.put(events_of(1), (320, 240), "c")
-    with pytest.raises(FullError):
-        recorder.close()
-    assert len(read(tmp_path / "a.raw")[1]) == 100
-
-
-def until(condition, within_s=10.0):
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("a small disk needs root, to mount one")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False)  # noqa: S607
-    if done.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)  # noqa: S607
-
-
-@pytest.mark.parametrize(("format", "suffix"), FORMATS)
-def test_a_full_disk_is_an_error_and_leaves_no_half_file(small_disk, format, suffix):  # noqa: A002
-    recorder = recorder_of(small_disk / f"a{suffix}", format)
-    with pytest.raises(OutputError, match=r"cannot be written|reached the disk"):  # noqa: PT012 (it comes when it comes)
-        for number in range(100):
-            recorder.put(events_of(20_000, start=number * 10**7, step=9, seed=number), (320, 240), "c")
-        recorder.close()
-    until(lambda: not list(small_disk.iterdir()))
-
-
-def test_a_disk_that_stalls_costs_events_and_not_the_reader(tmp_path, monkeypatch):
-    monkeypatch.setattr(recording_writer, "QUEUE_BYTES", 32_000)
-    gate = threading.Event()
-    write = RecordingFile.write
-    monkeypatch.setattr(RecordingFile, "write", lambda self, events: (gate.wait(), write(self, events))[1])
-    recorder = recorder_of(tmp_path / "a.raw")
-    began = time.monotonic()
-    for number in range(10):
-        recorder.put(events_of(1000, start=number * 10**6), (320, 240), "c")
-    assert time.monotonic() - began < 5  # it did not wait
-    gate.set()
-    recorder.close()
-    assert recorder.written.dropped >= 7000
-    assert recorder.written.events + recorder.written.dropped == 10_000
-
-
-def port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def test_the_command_records_what_is_sent_until_it_is_told_to_stop(tmp_path):
-    address, out = f"udp://127.0.0.1:{port()}", tmp_path / "out.aedat4"
-    sent = events_of(3000)
-    with started("record", out, "--from", address, "--free-mib", "1",
-                 stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # fmt: skip
-        assert any("nobody sends" in child.stderr.readline() for _ in range(2))
-        with Sender(address, 320, 240) as sender:
-            play(sender, [sent], 1.0, None, lambda: False)
-        time.sleep(0.3)
-        child.send_signal(signal.SIGTERM)
-        text, told = child.communicate(timeout=20)
-    assert child.returncode == 0, told
-    assert text == f"{out}: 3000 events\n"
-    np.testing.assert_array_equal(read(out)[1], sent)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "part"),
-    [
-        (["x.mp4", "--from", "udp://127.0.0.1:1"], 64, "of which format"),
-        (["x.raw"], 64, "nothing to record from"),
-        (["x.raw", "--from", "udp://0.0.0.0:1"], 78, "open to other machines"),
-        (["x.raw", "--set", "source.kind=simulated"], 78, "is not live"),
-        (["x.raw", "--from", "udp://127.0.0.1:1", "--seconds", "0"], 64, "no positive number"),
-    ],
-)
-def test_what_cannot_be_recorded_says_why(tmp_path, arguments, code, part):
-    done = firstspike("record", *arguments, cwd=tmp_path, environment={"FIRSTSPIKE_CONFIG": ""})
-    assert (done.returncode, part in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from firstspike import state
-from firstspike.messages import BackendHealth, Counters, Health
+from firstspike.messages import Health
+from firstspike.messages_health import BackendHealth, Counters
 from firstspike.state import FILE, Keeper, State
 
 

@@ -15,7 +15,8 @@ from tests.support.program import complained, firstspike, started
 
 from firstspike.cli import top as cli_top
 from firstspike.cli import watch
-from firstspike.messages import BackendHealth, Counters, Stamps
+from firstspike.messages import Stamps
+from firstspike.messages_health import BackendHealth, Counters
 from firstspike.top import Top
 
 

@@ -23,14 +23,17 @@ from firstspike.cli.common import quantity
 from firstspike.config import EnergySection
 from firstspike.config_plugins import BackendChoice
 from firstspike.energy.baseline import Baseline
-from firstspike.energy.interval import LONGEST_DELAY, Figure, combined, energy, unavailable
+from firstspike.energy.interval import LONGEST_DELAY, Figure, Idle, combined, energy, unavailable
 from firstspike.energy.meters import find
 from firstspike.energy.operations import Model
 from firstspike.energy.sampler import Sampler
+from firstspike.energy.samples import Track
 from firstspike.energy.telemetry import model_of, twins, wire
 
 REST_S = 2.0
 """Before each back end, and half of it at first, for the sensors' rates to be found."""
+LONGEST_REST_S = 60.0
+"""Of a slow sensor, for its idle power to be known."""
 SETTLE_S = 3.0
 """For a sensor's last values to come."""
 
@@ -84,7 +87,7 @@ class EnergyBench:
         meters = [meter for name in self._wiring.names if (meter := found.named(name)) is not None]
         self._close = found.close
         self._meters = {meter.name: meter for meter in meters}
-        self._sampler = Sampler(meters, section.sample_hz, 4 * (seconds + REST_S) + 20)
+        self._sampler = Sampler(meters, section.sample_hz, 4 * (seconds + REST_S) + LONGEST_REST_S)
         self._model: Model | None = model_of(bundle, at_once=True)
         self._twins = twins(self._model, choices)
         self._stack = ExitStack()
@@ -140,7 +143,7 @@ class EnergyBench:
         if missing:
             return unavailable(f"there is no meter {', '.join(missing)}: see firstspike meters", 0, 0), 0
         rested_ns = time.monotonic_ns()
-        time.sleep(REST_S)
+        self._rest(names, rested_ns)
         start_ns = time.monotonic_ns()
         until, answers = time.monotonic() + self._seconds, 0
         while time.monotonic() < until:
@@ -151,6 +154,24 @@ class EnergyBench:
         end_ns = time.monotonic_ns()
         return combined([self._figure(one, rested_ns, start_ns, end_ns) for one in names]), answers
 
+    def _rest(self, names: Sequence[str], began_ns: int) -> None:
+        """Let the machine rest until its idle power is known."""
+        time.sleep(REST_S)
+        until = time.monotonic() + LONGEST_REST_S - REST_S
+        # A sensor that stands still at rest may move under load: it is not waited for.
+        waited = [name for name in names if self._sampler.tracks[name].moves]
+        while time.monotonic() < until:
+            tracks = [self._sampler.tracks[name] for name in waited]
+            if all(one.refusal is not None or self._idle(one, began_ns, one.last_ns())[0] for one in tracks):
+                return
+            time.sleep(0.1)
+
+    @staticmethod
+    def _idle(track: Track, began_ns: int, end_ns: int) -> tuple[Idle | None, str]:
+        baseline = Baseline(track.meter)
+        baseline.feed(track.since(began_ns), began_ns, end_ns)
+        return baseline.idle()
+
     def _figure(self, name: str, rested_ns: int, start_ns: int, end_ns: int) -> Figure:
         track, meter = self._sampler.tracks[name], self._meters[name]
         until = time.monotonic() + SETTLE_S
@@ -158,10 +179,8 @@ class EnergyBench:
             if track.last_ns() >= end_ns + LONGEST_DELAY * (track.period_s() or 0.0) * 1e9:
                 break
             time.sleep(0.01)
-        baseline, samples = Baseline(meter), track.since(rested_ns)
-        baseline.feed(samples, rested_ns, start_ns)
-        idle, why = baseline.idle()
-        return energy(meter, samples, start_ns, end_ns, idle, why)
+        idle, why = self._idle(track, rested_ns, start_ns)
+        return energy(meter, track.since(rested_ns), start_ns, end_ns, idle, why)
 
     def _modelled(self, name: str, backend: Backend, samples: Sequence[Sample]) -> float | None:
         if name in self._twins:

@@ -11,7 +11,8 @@ from pathlib import Path
 from firstspike.cli.output import printable
 from firstspike.config import Loaded, ScheduleSection, load
 from firstspike.config_layers import Layers, read_layers
-from firstspike.messages import Counters, Decision, Energy, Provisional
+from firstspike.messages import Decision, Energy, Provisional
+from firstspike.messages_health import Counters
 
 DEFAULT_MODEL = "nmnist"
 BAR = 20

@@ -57,8 +57,12 @@ def _powers(meters: tuple[Meter, ...], over_s: float) -> list[float | Unavailabl
         after = meter.read() if meter.kind == "counter" and isinstance(before, Reading) else before
         if isinstance(after, Reading) and isinstance(before, Reading):
             elapsed_s = (after.t_ns - before.t_ns) / 1e9
-            counted = meter.kind == "counter"
-            powers.append((after.value - before.value) / elapsed_s if counted else after.value)
+            if meter.kind == "power":
+                powers.append(after.value)
+            elif after.value > before.value:
+                powers.append((after.value - before.value) / elapsed_s)
+            else:
+                powers.append(Unavailable(f"{meter.name}: the counter stood still for {elapsed_s:.2g} s"))
         elif isinstance(after, Unavailable):
             powers.append(after)
     return powers

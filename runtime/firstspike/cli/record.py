@@ -13,7 +13,8 @@ from firstspike.cli.common import DEFAULT_MODEL, add_config_arguments, apply_set
 from firstspike.cli.output import Progress, emit, say
 from firstspike.config_layers import Layers, read_layers
 from firstspike.errors import ConfigError, FirstspikeError, OutputError, UsageError
-from firstspike.recording_writer import SUFFIX, Format, Recorder, RecordingFile, Rotation
+from firstspike.recorder import Recorder, Rotation
+from firstspike.recording_writer import SUFFIX, Format, RecordingFile
 from firstspike.sources import LiveStream, Source, Waiting
 
 
@@ -103,14 +104,40 @@ def _tell(file: RecordingFile) -> None:
 
 
 def _record(source: Source, recorder: Recorder, seconds: float | None, stopping: threading.Event) -> int:
-    progress, end_s, told, lost = Progress("record"), None, "", dict[str, int]()
-    n_events = 0
-    fault: OutputError | None = None
+    lost: dict[str, int] = {}
+    try:
+        _read(source, recorder, lost, seconds, stopping)
+    except OutputError:
+        if recorder.error is None:  # else it tells once more
+            raise
+    finally:  # whatever it was that ended it: what was read becomes files
+        try:
+            recorder.close()
+        finally:
+            _report(recorder, lost)
+    return 0
+
+
+def _read(
+    source: Source, recorder: Recorder, lost: dict[str, int], seconds: float | None, stopping: threading.Event
+) -> None:
+    """Put what comes to the recorder, until the source ends, the time is over or a signal comes."""
+    progress, told, n_events = Progress("record"), "", 0
+    end_s = float("inf")
+
+    def over() -> bool:
+        return stopping.is_set() or time.monotonic() > end_s
+
+    def count(counts: dict[str, int]) -> None:
+        for counter, more in counts.items():
+            lost[counter] = lost.get(counter, 0) + more
+
     try:
         for segment in source.segments():
-            if stopping.is_set():
-                break
+            if over():
+                return
             if isinstance(segment, Waiting):
+                count(segment.counts)
                 if segment.reason != told:
                     say(segment.reason)
                 told = segment.reason
@@ -120,35 +147,26 @@ def _record(source: Source, recorder: Recorder, seconds: float | None, stopping:
                     assert isinstance(stream, LiveStream)  # noqa: S101 (the source is live)
                     size, name = (stream.info.width, stream.info.height), stream.info.sensor or segment.name
                     say(f"recording {name}, {size[0]}×{size[1]}")
-                    while not stopping.is_set():
-                        arrival = stream.receive(0.1)
+                    while not over():
+                        try:
+                            arrival = stream.receive(0.1)
+                        finally:
+                            count(stream.take_counts())
                         if len(arrival.events):
                             recorder.put(arrival.events, size, name)
+                            if not n_events and seconds:
+                                end_s = time.monotonic() + seconds
                             n_events += len(arrival.events)
-                            end_s = end_s or time.monotonic() + (seconds or float("inf"))
-                        for counter, count in stream.take_counts().items():
-                            lost[counter] = lost.get(counter, 0) + count
                         progress.show(f"{n_events} events, {recorder.written.files} files complete")
-                        if arrival.ended or (end_s is not None and time.monotonic() > end_s):
+                        if arrival.ended:
                             break
             except OutputError:
                 raise
             except FirstspikeError as error:
                 say(str(error))
             recorder.end_segment()
-            if end_s is not None and time.monotonic() > end_s:
-                break
-    except OutputError as error:
-        fault = error
-    progress.done()
-    try:
-        recorder.close()
-    except OutputError as error:
-        fault = error
-    _report(recorder, lost)
-    if fault is not None:
-        raise fault
-    return 0
+    finally:
+        progress.done()
 
 
 def _report(recorder: Recorder, lost: dict[str, int]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import firstspike
-from firstspike import bundle, endpoints, native, publish
+from firstspike import bundle, claim, endpoints, native
 from firstspike.errors import FirstspikeError
 
 
@@ -52,7 +52,7 @@ def endpoint(wanted: str) -> Fact:
         resolved = endpoints.of_daemon(wanted)
         path = endpoints.path_of(resolved)
         if path.parent.exists():
-            publish.require_own(path.parent)
+            claim.require_own(path.parent)
     except FirstspikeError as error:
         return Fact(ok=False, text=str(error), fix="set [publish] endpoint")
     except OSError as error:

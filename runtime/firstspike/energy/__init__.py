@@ -45,7 +45,8 @@ class Meter(Protocol):
     kind: Kind
     """What a reading's value is."""
     resolution: float
-    """Smallest step of the value, W or J; 0.0 if it is not known."""
+    """Smallest step of the value, W or J; 0.0 if it is not known. Of a sum the root of its parts' squares: each
+    hides by itself where it stands between two steps."""
     u95_fraction: float | None
     """Relative accuracy by the sensor's data sheet, 95 %, whose name stands in the meter's file; None: not known."""
 

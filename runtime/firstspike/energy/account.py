@@ -99,7 +99,7 @@ class Accounts:
         """The next message's number, by stream."""
         self._busy = 0
         """Windows that are with the plans, and streams whose plans start."""
-        self._ended_ns = self.began_ns
+        self._ended_ns = self._closed_ns = self.began_ns
 
     def open(self, stream: str | None, plans: Mapping[str, PlanMeters], network: str = "") -> None:
         """Open the lines of a stream's plans; until the first `end` of it these are starting.
@@ -118,15 +118,22 @@ class Accounts:
     def follow(self, before: Accounts) -> None:
         """Go on where another of this run, which has ended, left off."""
         with self._lock:
-            self._seq, self._host_totals = before._seq, before._host_totals
+            # Of the windows that were open only what was done in them is known.
+            left = [(key, work) for window in before._work.values() for key, work in window.items()]
+            for key, work in left:
+                before._plans[key].totals.work(work.answers, work.modelled_j)
+                before._host_totals.work(work.answers, work.modelled_j)
+            if before._clock.kind != "virtual":
+                before._host_totals.pass_over(max(0, before._clock.now_ns() - before._closed_ns) / 1e9)
+            self._seq, self._host_totals = before._seq, before._host_totals.on(same=self._host == before._host)
             for key, plan in self._plans.items():
-                if key in before._plans:
-                    plan.totals = before._plans[key].totals
+                if (former := before._plans.get(key)) is not None:
+                    plan.totals = former.totals.on(same=plan.meters == former.meters)
 
     def start(self) -> None:
         """Let the first window begin now: the meters are being read."""
         with self._lock:
-            self.began_ns = self._clock.now_ns()
+            self.began_ns = self._closed_ns = self._clock.now_ns()
             self._work.clear()
 
     @property
@@ -214,6 +221,7 @@ class Accounts:
     def _close(self, number: int, work: Mapping[Key, Work], figures: Mapping[str, Figure]) -> list[Energy]:
         start_ns = self.began_ns + number * self.window_ns
         end_ns = start_ns + self.window_ns
+        self._closed_ns = end_ns
         whole: dict[Names, Figure] = {(): unavailable(self._why or "no meter has it in it", start_ns, end_ns)}
         shares: dict[Names, dict[str, Share | str]] = {}
         for names in self.sums:
@@ -221,7 +229,9 @@ class Accounts:
             whole[names] = combined([figures.get(name, gone[name]) for name in names])
             counts: dict[str, int] = {}
             for key, one in work.items():
-                if names in (plan := self._plans[key]).meters.sums:
+                # Whoever has a meter of its own takes of the machine's too.
+                if names == self._host or names in self._plans[key].meters.sums:
+                    plan = self._plans[key]
                     counts[plan.group] = counts.get(plan.group, 0) + one.answers
             shares[names] = self._shares.setdefault(names, Shares()).add(counts, whole[names])
         answers = sum(one.answers for one in work.values())
@@ -233,7 +243,8 @@ class Accounts:
         for key, plan in self._plans.items():
             sums = plan.meters.sums
             figure = combined([whole[names] for names in sums])
-            each = [shares[names].get(plan.group, "no inference in this window") for names in sums if names]
+            none = whole[()].reason or ""
+            each = [shares[names].get(plan.group, "no inference in this window") if names else none for names in sums]
             alone = key in work and len(work) == 1
             messages.append(self._close_plan(key, plan, work.get(key, Work()), figure, each, alone=alone))
         return messages

@@ -123,4 +123,5 @@ class Baseline:
         noise = sqrt(sum(self._noises) / len(self._noises)) if self._noises else 0.0
         step = 0.0 if self._meter.kind == "counter" else stuck(self._meter.resolution, noise)
         by_itself = spread * wider * sqrt(self._block_s)
-        return Idle(middle, hypot(of_mean, 2 * drift, step), by_itself, count * self._block_s)
+        u95_w, until_ns = hypot(of_mean, 2 * drift, step), self._blocks[-1][0]
+        return Idle(middle, u95_w, by_itself, count * self._block_s, until_ns)

@@ -39,6 +39,10 @@ the mean over one, and up to one more."""
 LONGEST_DELAY = DELAYS[-1]
 LARGEST_HOLE = 0.1
 """Of the interval, without readings."""
+OLD_S = 900.0
+"""Idle power that was not seen for longer is said to be old."""
+WHOLE = ("board", "battery")
+"""Scopes that may have other meters' energy in them."""
 NO_ACCURACY = "the sensor's accuracy is not known and not in the uncertainty"
 
 
@@ -53,6 +57,8 @@ class Idle:
     """Standard deviation of the power's mean over one second, while idle."""
     quiet_s: float
     """Idle time that it is of."""
+    until_ns: int | None = None
+    """When that ended; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +119,13 @@ def coverage(count: float) -> float:
 
 
 def stuck(step: float, noise: float) -> float:
-    """What a value that is rounded to steps hides, at most: half a step, and less where noise moves it over them."""
-    return step / 2 * exp(-2 * (pi * noise / step) ** 2) if step > 0 else 0.0
+    """What a value that is rounded to steps hides, at most: half a step, and less where noise moves it over them.
+
+    Args:
+        step: of the sensor.
+        noise: standard deviation of the rounded values: the rounding's own variance is taken off it.
+    """
+    return step / 2 * exp(-2 * max(0.0, (pi * noise / step) ** 2 - pi**2 / 12)) if step > 0 else 0.0
 
 
 def energy(meter: Meter, samples: Samples, start_ns: int, end_ns: int, idle: Idle | None, why: str) -> Figure:
@@ -152,6 +163,8 @@ def energy(meter: Meter, samples: Samples, start_ns: int, end_ns: int, idle: Idl
     found = replace(found, gain=meter.u95_fraction or 0.0, idle=idle)
     if idle is None:
         return replace(found, reason="; ".join([f"no dynamic energy: {why}", *reasons]))
+    if idle.until_ns is not None and (age_s := (start_ns - idle.until_ns) / 1e9) > OLD_S:
+        reasons.append(f"idle power was last seen {age_s / 60:.0f} min before: how it drifts is not in the uncertainty")
     return replace(
         found, dynamic_j=total - idle.w * length, base_j=idle.u95_w * length, reason="; ".join(reasons) or None
     )
@@ -221,7 +234,10 @@ def _of_counter(
     if total < LEAST_STEPS * meter.resolution:
         return replace(none, reason=f"too short: the counter went on by {total:.3g} J, {meter.resolution:.3g} a step")
     random = [float(np.abs(moved - total).max()), 0.78 * meter.resolution, _stirring(idle, length)]
-    random += [_within(t, joules, end, idle, total / length) for end in (middle, length + middle)]
+    mean_w = total / length
+    random += [
+        max(_within(t, joules, end + late, idle, mean_w) for late in (0.0, middle, period)) for end in (0.0, length)
+    ]
     return replace(none, method="counter", total_j=total, random_j=sqrt(sum(one * one for one in random)))
 
 
@@ -250,17 +266,20 @@ def combined(figures: Sequence[Figure]) -> Figure:
     if len(figures) == 1:
         return first
     missing = next((one for one in figures if one.total_j is None), None)
-    names = " + ".join(str(one.meter) for one in figures)
+    names = " + ".join(one.meter for one in figures if one.meter) or None
     if missing is not None:
-        return replace(missing, meter=names, reason=f"{missing.meter}: {missing.reason}")
+        return replace(missing, meter=names, reason=": ".join(filter(None, (missing.meter, missing.reason))))
     idles = [one.idle for one in figures if one.idle is not None]
     idle = Idle(
         sum(one.w for one in idles), sum(one.u95_w for one in idles), hypot(*(one.spread_w for one in idles)),
-        min(one.quiet_s for one in idles),
+        min(one.quiet_s for one in idles), min((one.until_ns for one in idles if one.until_ns), default=None),
     ) if len(idles) == len(figures) else None  # fmt: skip
     dynamic = [one.dynamic_j for one in figures if one.dynamic_j is not None]
     scopes = {str(one.scope) for one in figures}
     methods = {one.method for one in figures}
+    reasons = [one.reason for one in figures if one.reason]
+    if whole := next((one.meter for one in figures if one.scope in WHOLE), None):
+        reasons.append(f"if {whole} feeds what the others measure, that is in the sum twice")
     return replace(
         first, method="counter" if methods == {"counter"} else "integrated", meter=names,
         scope=scopes.pop() if len(scopes) == 1 else " + ".join(sorted(scopes)),
@@ -270,5 +289,5 @@ def combined(figures: Sequence[Figure]) -> Figure:
         dynamic_j=sum(dynamic) if len(dynamic) == len(figures) else None,
         gain=max(one.gain for one in figures), bias_j=sum(one.bias_j for one in figures),
         base_j=sum(one.base_j for one in figures), random_j=hypot(*(one.random_j for one in figures)),
-        reason="; ".join(dict.fromkeys(one.reason for one in figures if one.reason)) or None,
+        reason="; ".join(dict.fromkeys(reasons)) or None,
     )  # fmt: skip

@@ -231,7 +231,9 @@ class Model:
         return operations
 
     def _inputs(self, spikes: Spikes) -> int:
-        """Input spikes that say something; of the window that was asked for last they are known."""
+        """Input spikes that say something: what the encoder counted, or else counted here, once a window."""
+        if spikes.active is not None:
+            return spikes.active
         if spikes is not self._asked:
             there = _frames(spikes) if self.parts else spikes.times < self._steps
             self._asked, self._asked_inputs = spikes, int(np.count_nonzero(there))

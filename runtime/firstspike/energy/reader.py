@@ -88,9 +88,10 @@ class Reader:
         fd = file.descriptor()
         if isinstance(fd, Unavailable):
             self._refused[place] = fd
-        else:
-            self._refused[place] = None
-            self._library.fs_sampler_file(self._sampler, place, fd)
+            fd = -1  # nor is the one kept of a sensor that is gone
+        if self._library.fs_sampler_file(self._sampler, place, fd):
+            self._refused[place] = Unavailable(f"{file.path}: no descriptor could be had to read it by")
+            file.close()  # to be tried again
 
     def close(self) -> None:
         """End the thread, and let its descriptors go; the meter stays open."""

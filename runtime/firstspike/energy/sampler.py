@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from firstspike.energy import Meter
+from firstspike.energy import Meter, Reading, Unavailable
 from firstspike.energy.reader import Reader
 from firstspike.energy.samples import CAPACITY, Track
 from firstspike.energy.sensors._files import FileMeter
@@ -40,7 +40,7 @@ FETCH_S = 0.5
 KEPT_S = 4.0
 """That it keeps them."""
 FIRST_S = 0.005
-"""Between two looks for its first one."""
+"""Until the first look for its first one; each next one comes twice as late."""
 SEARCH_S = 10.0
 ASKED_HZ = 25.0
 """Readings a second of a meter that is no file, whose period was not found within SEARCH_S."""
@@ -48,7 +48,12 @@ TICK_S = 0.2
 """Shorter waits are sleeps, which take half the processor's time of threading.Event.wait, and do not end early."""
 JITTER = 0.1
 """Of the time between readings, to either side."""
+END_S = 10.0
+"""That a meter which is being asked is waited for at the end."""
 GOLDEN = 0.6180339887498949
+ASLEEP_S = 1.0
+"""A shorter sleep than this may be the time between two looks at two clocks."""
+SLEPT = Unavailable("the machine slept: what the counter counted meanwhile belongs to no window")
 
 
 class Sampler:
@@ -75,7 +80,9 @@ class Sampler:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(END_S)
+            if self._thread.is_alive():
+                log.warning("a meter does not answer: the thread that asked it is left behind")
 
     def _run(self) -> None:
         now = time.monotonic()
@@ -90,10 +97,22 @@ class Sampler:
                 if self._stopping.wait(max(0.0, left)) if left >= TICK_S else self._stopping.is_set():
                     return
                 # What was missed is not made up for.
-                heapq.heapreplace(due, (max(at + ways[name].turn(at), time.monotonic()), name))
+                heapq.heapreplace(due, (max(at + self._turn(ways[name], at), time.monotonic()), name))
+
+    @staticmethod
+    def _turn(way: _Asked, at: float) -> float:
+        try:
+            return way.turn(at)
+        except Exception as error:  # whatever is wrong with one meter, the others are read
+            if way.track.refusal is None:
+                log.exception("meter %s: a fault in reading it", way.track.meter.name)
+            way.track.take(Unavailable(f"a fault in reading it: {type(error).__name__}: {error}"), time.monotonic_ns())
+            return LONGEST_S
 
     def _way(self, track: Track, stack: ExitStack) -> _Asked:
         meter = track.meter
+        if isinstance(meter, FileMeter):
+            meter.begin()
         if self._native and isinstance(meter, FileMeter):
             try:
                 reader = Reader(meter, 1 / self._hz, max(16, round(KEPT_S * self._hz)))
@@ -105,6 +124,11 @@ class Sampler:
         return _Asked(track, 1 / self._hz)
 
 
+def asleep_s() -> float:
+    """How long the machine has slept since it was started: the monotonic clock stands still then, counters may not."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class _Asked:
     """A meter that is read here."""
 
@@ -112,12 +136,23 @@ class _Asked:
         self.track, self.shortest_s = track, shortest_s
         self._search_until = time.monotonic() + searching_s
         self._failed, self._quiet, self._turn = 0, 0.0, 0.0
+        self._asleep_s = asleep_s()
 
     def turn(self, at: float) -> float:
         """Read it; the time until the next turn."""
         self._turn = (self._turn + GOLDEN) % 1.0
-        self.track.take(self.track.meter.read(), time.monotonic_ns())
+        reading = self.track.meter.read()
+        self.take([(time.monotonic_ns(), reading)])
         return self.next_s(at) * (1 + JITTER * (2 * self._turn - 1))
+
+    def take(self, readings: Sequence[tuple[int, Reading | Unavailable]]) -> None:
+        """Add the latest readings, each with its time; of a counter none over which the machine slept."""
+        if not readings:
+            return  # the next ones tell it
+        before, self._asleep_s = self._asleep_s, asleep_s()
+        slept = self.track.meter.kind == "counter" and self._asleep_s - before > ASLEEP_S
+        for t_ns, reading in readings:
+            self.track.take(SLEPT if slept else reading, t_ns)
 
     def next_s(self, at: float) -> float:
         """Between two readings, by what the last one was."""
@@ -144,12 +179,11 @@ class _Fetched(_Asked):
 
     def __init__(self, track: Track, shortest_s: float, reader: Reader) -> None:
         super().__init__(track, shortest_s, searching_s=float("inf"))
-        self._reader = reader
+        self._reader, self._first_s = reader, FIRST_S / 2
 
     def turn(self, at: float) -> float:
         """Fetch what was read, and tell how often it is worth it from now on."""
-        took = self.track.take
-        for t_ns, reading in self._reader.take():
-            took(reading, t_ns)
+        self.take(list(self._reader.take()))
         self._reader.every(self.next_s(at))
-        return FETCH_S if self.track.last_ns() else FIRST_S
+        self._first_s = FETCH_S if self.track.last_ns() else min(FETCH_S, 2 * self._first_s)
+        return self._first_s

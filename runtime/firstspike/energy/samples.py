@@ -111,6 +111,11 @@ class Track:
         with self._lock:
             return int(self._t_ns[(self._taken - 1) % self._capacity]) if self._taken else 0
 
+    @property
+    def moves(self) -> bool:
+        """Whether the sensor's value was seen to change."""
+        return self._changed_ns is not None or bool(self._between)
+
     def period_s(self) -> float | None:
         """Between two new values of the sensor; None: not known yet."""
         between = sorted(self._between.copy())

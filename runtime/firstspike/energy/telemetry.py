@@ -61,15 +61,16 @@ class Wiring:
 
 def wire(section: EnergySection, choices: Sequence[BackendChoice], found: Found) -> Wiring:
     """Decide which meters are whose."""
-    allowed = found.meters
     why = None
-    if "auto" not in section.meters:
-        allowed = tuple(meter for name in section.meters if (meter := found.named(name)) is not None)
+    if "auto" in section.meters:
+        total = found.total()
+    else:
+        total = next((meter for name in section.meters if (meter := found.named(name)) is not None), None)
         missing = [name for name in section.meters if found.named(name) is None]
         if missing:
             there = ", ".join(found.names()) or "none"
             why = f"energy.meters names {', '.join(missing)}, which is not there: there are {there}"
-    host: Names = (allowed[0].name,) if allowed else ()
+    host: Names = (total.name,) if total else ()
     if not section.meters:
         why = SWITCHED_OFF
     elif not host and why is None:
@@ -155,22 +156,25 @@ class Telemetry:
 
         Args:
             stopping: True ends the wait.
-            rest: wait until idle power is known, three times `baseline_s` at most.
+            rest: wait for `baseline_s`, and on until idle power is known, three times that at most.
         """
         self.accounts.end()
         if not rest:
             return
-        end = time.monotonic() + 3 * self._baseline_s
-        while not stopping() and time.monotonic() < end:
-            if all(one.idle()[0] is not None for one in self._baselines.values()):
+        began = time.monotonic()
+        while not stopping() and (rested := time.monotonic() - began) < 3 * self._baseline_s:
+            if rested >= self._baseline_s and all(one.idle()[0] is not None for one in self._baselines.values()):
                 return
             time.sleep(LOOK_S / 2)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._look_s):
-            self._learn()
-            while self._due():
-                self._close()
+            try:
+                self._learn()
+                while self._due():
+                    self._close()
+            except Exception:  # whatever is wrong with one window, the next ones are told
+                log.exception("energy: a window could not be told")
 
     def _learn(self) -> None:
         now_ns = time.monotonic_ns()
@@ -192,20 +196,21 @@ class Telemetry:
             return False
         if now_ns > end_ns + LATEST_S * 1e9:
             return True
+        # A reading that failed is one too: it makes a gap.
         return all(
-            track.last_ns() >= end_ns + LONGEST_DELAY * (track.period_s() or 0.0) * 1e9 or track.refusal is not None
+            track.last_ns() >= end_ns + LONGEST_DELAY * (track.period_s() or 0.0) * 1e9
             for track in self._sampler.tracks.values()
         )
 
     def _close(self) -> None:
-        start_ns = self.accounts.began_ns + self._number * self.accounts.window_ns
+        number, self._number = self._number, self._number + 1
+        start_ns = self.accounts.began_ns + number * self.accounts.window_ns
         end_ns = start_ns + self.accounts.window_ns
         figures: dict[str, Figure] = {}
         for name, track in self._sampler.tracks.items():
             idle, why = self._baselines[name].idle()
             figures[name] = energy(track.meter, track.since(start_ns), start_ns, end_ns, idle, why)
-        self.accounts.close(self._number, figures)
-        self._number += 1
+        self.accounts.close(number, figures)
 
 
 def model_of(bundle: Bundle, *, at_once: bool) -> Model | None:

@@ -44,6 +44,18 @@ class Totals:
             self._bias[1] += figure.bias_j
             self._squares[1] += figure.random_j**2
 
+    def pass_over(self, seconds: float) -> None:
+        """Add a time of which nothing is known."""
+        self._unmetered_s += seconds
+
+    def on(self, *, same: bool) -> Totals:
+        """What goes on in another configuration: with other meters, what was done alone."""
+        if same:
+            return self
+        found = Totals()
+        found.work(self._inferences, self._modelled_j)
+        return found
+
     def message(self) -> EnergySoFar:
         """As it is published."""
         return EnergySoFar(

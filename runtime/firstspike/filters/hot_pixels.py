@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firstspike.errors import ConfigError, OutputError
-from firstspike.filters.definition import check_sensor
+from firstspike.errors import ConfigError, DataError, OutputError
+from firstspike.filters.definition import MAX_TIME_US, check_sensor
 from firstspike.types import Events
 
 SLICE_US = 100_000
@@ -93,7 +93,12 @@ class Learner:
         Args:
             events: dtype `EVENT`; those outside the sensor count as time alone.
             until_us: stop before the first event with which `learned_us` would reach this.
+
+        Raises:
+            DataError: a timestamp that cannot be a time.
         """
+        if len(events) and (int(events["t"].min()) < -MAX_TIME_US or int(events["t"].max()) > MAX_TIME_US):
+            raise DataError(f"a timestamp beyond ±{MAX_TIME_US} µs: the recording is corrupt")
         taken, ahead = 0, len(events)
         while taken < len(events):
             times = events["t"][taken : taken + ahead]

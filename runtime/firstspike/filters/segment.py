@@ -128,7 +128,7 @@ class SegmentFilter:
         return join([first, self._kernel.apply(events[taken:])])
 
     def take_counts(self) -> dict[str, int]:
-        """Events dropped since the last call, by the names of `messages.Counters`."""
+        """Events dropped since the last call, by the names of `messages_health.Counters`."""
         counts = self._kernel.counts
         since = {f"filtered_{name}": now - told for name, now, told in zip(REASONS, counts, self._told, strict=True)}
         self._told = counts

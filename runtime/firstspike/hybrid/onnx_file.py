@@ -62,12 +62,13 @@ def _node(message: memoryview) -> Node:
 
 
 def _attribute(message: memoryview) -> tuple[str, Any]:
-    name, found, several = "", None, []
+    name, several = "", []
+    found: Any = None
     for number, value in fields(message):
         if number == 1:
             name = utf8(value)
         elif number == 2:
-            (found,) = struct.unpack("<f", value)
+            found = _float(value)
         elif number == 3:
             found = signed(value)
         elif number == 4:
@@ -75,6 +76,14 @@ def _attribute(message: memoryview) -> tuple[str, Any]:
         elif number == 8:
             several += _whole(value)
     return name, several or found
+
+
+def _float(value: Any) -> float:
+    """A number of 32 bits."""
+    if isinstance(value, int) or len(value) != 4:
+        raise ValueError("an attribute that should be a float number is none")
+    found: float = struct.unpack("<f", value)[0]
+    return found
 
 
 def _tensor(message: memoryview) -> tuple[str, NDArray[np.float32]]:

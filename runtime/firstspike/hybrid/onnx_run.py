@@ -26,6 +26,10 @@ SINGLE_THREADED = 1 << 18
 in place of 0.3."""
 
 
+MOST_PADDING = 256
+"""On a side of a convolution: a damaged file must not ask for all memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One weighted layer."""
@@ -61,20 +65,34 @@ class Chain:
                 self._steps.append(_MAKERS[node.kind](node, [weights[name] for name in node.inputs[1:]]))
             except KeyError as error:
                 raise ValueError(f"node {number} ({node.kind}): {error} is not known to the NumPy back") from None
+            except (IndexError, TypeError):
+                raise ValueError(f"node {number} ({node.kind}): an input or an attribute is missing or wrong") from None
             at = node.outputs[0]
         if [value.name for value in self.header.outputs] != [at]:
             raise ValueError("the last node's output is not the network's")
         self.layers = self._measured(nodes, weights)
 
     def _measured(self, nodes: list[Node], weights: dict[str, Array]) -> tuple[Measured, ...]:
-        """What each weighted layer costs, found by running zeros, so that shapes that do not fit are found too."""
+        """What each weighted layer costs, found by running zeros, so that shapes that do not fit are found too.
+
+        Raises:
+            ValueError: they do not fit.
+        """
         x, found = np.zeros(self.input_shape, np.float32), []
         for number, (node, step) in enumerate(zip(nodes, self._steps, strict=True)):
-            x = step(x)
+            try:
+                x = step(x)
+            except (IndexError, TypeError):
+                raise ValueError(f"node {number} ({node.kind}): an attribute is wrong") from None
+            if not x.size:
+                raise ValueError(f"node {number} ({node.kind}) gives nothing: shape {x.shape}")
             if node.kind in ("Conv", "Gemm"):
                 used = [weights[name] for name in node.inputs[1:]]
                 each = prod(used[0].shape[1:]) if node.kind == "Conv" else used[0].size // x.size
                 found.append(Measured(number, node.kind.lower(), x.shape, sum(one.size for one in used), x.size * each))
+        told = self.header.outputs[0].shape
+        if told is not None and told[1:] != x.shape:
+            raise ValueError(f"it gives {x.shape}, where its own description has {told[1:]}")
         return tuple(found)
 
     def run(self, x: Array) -> Array:
@@ -130,9 +148,13 @@ def _conv(node: Node, weights: list[Array]) -> Step:
     out, _, height, width = kernel.shape
     known = {"kernel_shape": [height, width], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "group": 1}
     found = _only(node, known)
+    if found["kernel_shape"] != [height, width]:
+        raise ValueError(f"Conv with weights of {height}×{width} and the kernel_shape {found['kernel_shape']}")
     if found["dilations"] != [1, 1] or found["group"] != 1:
         raise ValueError("Conv with dilations or groups, which the NumPy back has not")
     top, left, bottom, right = found["pads"]
+    if max(found["pads"]) > MOST_PADDING:
+        raise ValueError(f"Conv with pads {found['pads']}: {MOST_PADDING} at most")
     down, along = found["strides"]
     rows = np.ascontiguousarray(kernel.reshape(out, -1))
     bias = weights[1][:, np.newaxis] if len(weights) > 1 else np.float32(0)
@@ -180,7 +202,8 @@ def _gemm(node: Node, weights: list[Array]) -> Step:
     if found["alpha"] != 1.0 or found["beta"] != 1.0 or found["transA"]:
         raise ValueError("Gemm with alpha, beta or transA, which the NumPy back has not")
     matrix = weights[0] if found["transB"] else weights[0].T
-    bias = weights[1] if len(weights) > 1 else np.float32(0)
+    # It may be a row of the only batch: (1, classes).
+    bias = weights[1].reshape(-1) if len(weights) > 1 else np.float32(0)
 
     def run(x: Array) -> Array:
         result: Array = matrix @ x + bias

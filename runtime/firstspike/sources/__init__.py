@@ -73,7 +73,7 @@ class LiveStream(ABC):
         """
 
     def take_counts(self) -> dict[str, int]:
-        """What was lost or refused since the last call, by name of `messages.Counters`."""
+        """What was lost or refused since the last call, by name of `messages_health.Counters`."""
         return {}
 
     def __iter__(self) -> Iterator[Events]:

@@ -77,7 +77,9 @@ def limit(extra_bytes: int) -> None:
 def begin() -> Output:
     """Set the process up as its arguments say (the parent's pid, the memory limit in bytes), and greet."""
     die_with_parent(int(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
+    # A terminal's Ctrl-C, and systemd's end of the whole service, are the parent's to handle: it ends its children.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     output = Output(own_output())
     limit(int(sys.argv[2]))
     output.send_json(frames.HELLO, {"protocol": frames.PROTOCOL, "pid": os.getpid()})

@@ -18,9 +18,9 @@ PROTOCOL = 1
 HEADER = struct.Struct("<cI")
 HELLO, INFO, EVENTS, TICK, STATS, FAILURE = b"H", b"I", b"E", b"T", b"S", b"X"
 CAMERA, WAITING = b"B", b"W"
-BATCH = struct.Struct("<qqIII")
+BATCH = struct.Struct("<qqIII4x")
 """When the events reached this machine (ns of CLOCK_MONOTONIC), the sensor's time then (µs; −1: unknown), and since the
-last batch: overflows, cuts of the backlog, packets cut."""
+last batch: overflows, cuts of the backlog, packets cut. A multiple of 16 bytes: events follow, read by native code."""
 MAX_JSON = 1 << 20
 LIMITS = {
     HELLO: MAX_JSON,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -19,8 +20,11 @@ from firstspike.types import EVENT
 
 _PIPE_BYTES = 1 << 20
 _STDERR_BYTES = 4096
-_START_S = 30.0
+START_S = 30.0
 """Start-up imports NumPy: 0.2 s as a rule, many where the machine is busy or its disk cold."""
+_BURIAL_S = 1.0
+"""A process that was killed ends within that, or hangs in the kernel, as on a device that does not answer."""
+_unburied: list[subprocess.Popen[bytes]] = []
 
 
 class ChildFailedError(Exception):
@@ -28,9 +32,19 @@ class ChildFailedError(Exception):
 
 
 class Child:
-    """One child process and the frames it sends."""
+    """One child process and the frames it sends.
 
-    def __init__(self, memory_bytes: int, progress_s: float, module: str = "decode_child") -> None:
+    Args:
+        memory_bytes: see `_child.limit`.
+        progress_s: seconds that a frame may take.
+        module: of this package, the child's program.
+        greeting: whether to wait for its greeting; else that is the first frame to be received, see `greets`.
+    """
+
+    def __init__(
+        self, memory_bytes: int, progress_s: float, module: str = "decode_child", *, greeting: bool = True
+    ) -> None:
+        _unburied[:] = [process for process in _unburied if process.poll() is None]
         self.progress_s = progress_s
         self.said = b""
         argv = [sys.executable, "-I", "-m", f"firstspike.sources.{module}", str(os.getpid()), str(memory_bytes)]
@@ -42,18 +56,25 @@ class Child:
         self.errors = self.process.stderr.fileno()
         for fd in (self.input, self.output, self.errors):
             os.set_blocking(fd, False)
-        fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        with contextlib.suppress(OSError):  # a user may have only so much in pipes: a smaller one is slower
+            fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self.poll = select.poll()
         self.poll.register(self.output, select.POLLIN)
         self.poll.register(self.errors, select.POLLIN)
+        if not greeting:
+            return
         try:
-            self._greet()
+            self.greets(*self.receive(max(self.progress_s, START_S)))
         except BaseException:
             self.kill()
             raise
 
-    def _greet(self) -> None:
-        kind, body = self.receive(max(self.progress_s, _START_S))
+    def greets(self, kind: bytes, body: memoryview) -> None:
+        """Check its first frame.
+
+        Raises:
+            ChildFailedError: it is no greeting of ours.
+        """
         if kind != frames.HELLO or json.loads(bytes(body)).get("protocol") != frames.PROTOCOL:
             raise ChildFailedError("did not greet as a decoder of this version")
 
@@ -148,9 +169,12 @@ class Child:
         return f"{cause}: {line}" if line else cause
 
     def kill(self) -> None:
-        """Ends the child at once and leaves neither a zombie nor a descriptor."""
+        """Ends the child at once and leaves no descriptor, and no zombie unless it hangs in the kernel."""
         self.process.kill()
-        self.process.wait()
+        try:
+            self.process.wait(_BURIAL_S)
+        except subprocess.TimeoutExpired:  # nothing may wait for it: it is buried when another one is started
+            _unburied.append(self.process)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()

@@ -28,6 +28,8 @@ EVENT_BYTES = 8
 MAX_PACKET_BYTES = 65_507
 """Of UDP over IPv4; the largest for ZeroMQ here too."""
 MAX_SIDE = 32_767
+MAX_SPAN_US = 0xFFFF_FFFF
+"""From the base to a packet's events."""
 
 
 class Header(NamedTuple):
@@ -60,7 +62,7 @@ def parse_header(head: bytes | bytearray | memoryview, payload_bytes: int) -> He
         magic != MAGIC or version != VERSION or flags & ~END
         or header.n_events * EVENT_BYTES != payload_bytes
         or not (0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE)
-        or abs(header.base_us) > MAX_TIME_US or header.before > MAX_TIME_US
+        or not -MAX_TIME_US <= header.base_us <= MAX_TIME_US - MAX_SPAN_US or header.before > MAX_TIME_US
     ):  # fmt: skip
         return None
     return header
@@ -100,19 +102,19 @@ def unpack_events(payload: memoryview, counts: list[int], bases_us: list[int]) -
 
 
 class Unwrap:
-    """Times of 32 bits, as whole ones: a fall by more than half the range is a wrap."""
+    """Times of 32 bits, as whole ones: each lies within half the range of the one before."""
 
     def __init__(self) -> None:
-        self._base = 0
-        self._last = 0
+        self._last: int | None = None
 
     def __call__(self, times: NDArray[np.uint32]) -> NDArray[np.int64]:
-        first = int(times[0])
-        if self._last - first > 1 << 31:
-            self._base += 1 << 32
-        wide = times.astype(np.int64)
-        wide += self._base + (np.cumsum(np.diff(wide, prepend=first) < -(1 << 31)) << 32)
-        self._last, self._base = int(times[-1]), int(wide[-1]) & ~0xFFFFFFFF
+        if self._last is None:
+            self._last = int(times[0])
+        # Steps modulo 2^32 with a sign: a fall by most of the range is a wrap, a rise by as much is a packet that the
+        # wrap overtook.
+        steps = np.diff(times, prepend=np.uint32(self._last & 0xFFFFFFFF)).view(np.int32)
+        wide = self._last + np.cumsum(steps, dtype=np.int64)
+        self._last = int(wide[-1])
         return wide
 
 

@@ -150,6 +150,7 @@ class UdpPort:
         known = self._known.get(host)
         if known is None:
             address = ipaddress.ip_address(host.partition("%")[0])
+            address = getattr(address, "ipv4_mapped", None) or address  # what an IPv6 socket makes of IPv4
             known = any(address in network for network in self._allow)
             if len(self._known) > 1000:
                 self._known.clear()

@@ -23,7 +23,7 @@ from firstspike.types import Events
 TRACK = 0
 _MAGIC_BYTES = len(b"#!AER-DAT4.0\r\n")
 _CHUNK = 65_536
-_MAX_SIDE = 32_767
+MAX_SIDE = 32_767
 
 
 def write_aedat4(
@@ -50,7 +50,7 @@ def write_aedat4(
     target = Path(path).resolve()
     if target.exists() and not target.is_file():
         raise OutputError(f"{target} cannot be written: it exists and is no regular file")
-    if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise DataError(f"{target} cannot be written: AEDAT4 has no sensor of {width}×{height} pixels")
     temporary = None
     try:
@@ -179,14 +179,30 @@ def _is_lz4_frame(data: bytes) -> bool:
 
 def make_durable(temporary: Path, target: Path) -> None:
     """Brings the data to the disk, then gives the file its name and rights."""
-    mask = os.umask(0)
-    os.umask(mask)
-    with temporary.open("rb+") as file:
-        os.fchmod(file.fileno(), 0o666 & ~mask)
-        os.fsync(file.fileno())
+    settle(temporary)
     temporary.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync_folder(target.parent)
+
+
+def settle(path: Path) -> None:
+    """Brings a file's data to the disk, and gives it the rights that a new file has here."""
+    with path.open("rb+") as file:
+        os.fchmod(file.fileno(), 0o666 & ~_umask())
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings a folder's names to the disk."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
+
+
+def _umask() -> int:
+    """This process's. `os.umask` tells it only by setting it, and other threads create files meanwhile."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o077

@@ -17,7 +17,7 @@ from firstspike import errors
 from firstspike.errors import FirstspikeError, UnavailableError
 from firstspike.sources import Arrival, LiveStream, Segment, Stream, Waiting
 from firstspike.sources import _decode_frames as frames
-from firstspike.sources._decode_link import Child, ChildFailedError
+from firstspike.sources._decode_link import START_S, Child, ChildFailedError
 from firstspike.types import EVENT, RecordingInfo
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 MEMORY_BYTES = 4 << 30
 """Of addresses, beyond what the child has at its start: the driver's ring takes half a GiB."""
 WAIT_S = 0.4
+FRAME_S = 5.0
+"""The rest of a frame takes no longer than that, however long the driver may take for one: nothing else is seen to."""
 RESTART_S = 1.0
 """Between two children, so that a camera that fails at once does not keep a core busy."""
 _INFO = TypeAdapter(RecordingInfo)
@@ -80,7 +82,7 @@ class CameraStream(LiveStream):
                     raise ChildFailedError(f"made no progress for {self._hang_s:g} s")  # noqa: TRY301 (as the others)
                 # There was nothing *then*: whoever is held up here for long has not looked since.
                 return Arrival(_NOTHING, asked_ns)
-            kind, body = self._child.receive(self._hang_s)
+            kind, body = self._child.receive()
             self._heard = time.monotonic()
             if kind == frames.FAILURE:
                 raise _failure(body, str(name))
@@ -131,6 +133,7 @@ class CameraSource:
         self._info: RecordingInfo | None = None
         self._started = -RESTART_S
         self._heard = 0.0
+        self._greeted = False
         self._reason = "the camera's driver starts"
 
     def segments(self) -> Iterator[Segment | Waiting]:
@@ -162,22 +165,29 @@ class CameraSource:
                 time.sleep(min(pause, WAIT_S))
                 return
             self._started = self._heard = time.monotonic()
+            self._greeted = False
             try:
-                self._child = Child(MEMORY_BYTES, self._options.hang_s, "camera_child")
+                progress_s = min(self._options.hang_s, FRAME_S)
+                self._child = Child(MEMORY_BYTES, progress_s, "camera_child", greeting=False)
             except OSError as error:
                 raise ChildFailedError(f"could not be started: {error.strerror}") from None
             self._child.request(self._options.request())
         while (left := deadline - time.monotonic()) > 0:
             if not self._child.ready(left):
-                if time.monotonic() - self._heard > self._options.hang_s + self._options.look_s:
-                    raise ChildFailedError(f"made no progress for {self._options.hang_s:g} s")
+                hang_s, look_s = self._options.hang_s, self._options.look_s
+                most_s = hang_s + look_s if self._greeted else max(hang_s, START_S)
+                if time.monotonic() - self._heard > most_s:
+                    raise ChildFailedError(f"made no progress for {hang_s:g} s")
                 return
             kind, body = self._child.receive()
             self._heard = time.monotonic()
             try:
-                if kind == frames.FAILURE:
+                if not self._greeted:
+                    self._child.greets(kind, body)
+                    self._greeted = True
+                elif kind == frames.FAILURE:
                     raise _failure(body, "source.camera")
-                if kind == frames.WAITING:
+                elif kind == frames.WAITING:
                     self._reason = str(json.loads(bytes(body))["reason"])
                 elif kind == frames.INFO:
                     told = json.loads(bytes(body))

@@ -188,7 +188,9 @@ class Reader:
     def _send(self, events: Events, arrived_ns: int, reached_us: int) -> None:
         for start in range(0, max(1, len(events)), MAX_EVENTS):
             part = events[start : start + MAX_EVENTS]
-            head = frames.BATCH.pack(arrived_ns, reached_us, self._overflows, self._cuts, self._cut_packets)
+            last = start + MAX_EVENTS >= len(events)
+            reached = reached_us if last else -1  # before the last part, the sensor's time is that of its events
+            head = frames.BATCH.pack(arrived_ns, reached, self._overflows, self._cuts, self._cut_packets)
             self._overflows = self._cuts = self._cut_packets = 0
             self._output.send(frames.CAMERA, head, part.view(np.uint8).data)
 

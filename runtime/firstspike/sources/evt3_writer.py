@@ -5,20 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from firstspike.sources.formats.evt3 import OFFSET_KEY
 from firstspike.types import Events
 
 MAX_SIDE = 2048
 """11 bits a coordinate."""
 _HIGH_LOOP = 4096
+_LOOP_US = _HIGH_LOOP << 12
+_MOST_STEPS_US = 86_400_000_000
+"""A reader counts the wraps of TIME_HIGH from zero: what begins later than a day would take too many words."""
 _MOST_HIGH_STEP = 1024
 """A reader knows a wrap of TIME_HIGH by its fall: longer silences are told in steps."""
 
 
-def header(width: int, height: int, source: str) -> bytes:
-    """The header of a RAW file."""
+def header(width: int, height: int, source: str, offset_us: int = 0) -> bytes:
+    """The header of a RAW file; `offset_us` is what the words' times lack."""
     name = "".join(c if c.isprintable() else " " for c in source)
     lines = ["evt 3.0", f"format EVT3;height={height};width={width}", f"geometry {width}x{height}",
-             f"sensor_name {name}", "end"]  # fmt: skip
+             f"sensor_name {name}", *([f"{OFFSET_KEY} {offset_us}"] if offset_us else []), "end"]  # fmt: skip
     return "".join(f"% {line}\n" for line in lines).encode()
 
 
@@ -27,9 +31,14 @@ class Evt3Encoder:
 
     Every event is a word of its own (ADDR_X), after its row and time where they change: no vectors. So it takes about
     2 to 8 bytes an event.
+
+    Args:
+        first_us: time of the first event, if it may be large.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_us: int = 0) -> None:
+        self.offset_us = first_us - first_us % _LOOP_US if first_us > _MOST_STEPS_US else 0
+        """What was taken off all times, a multiple of TIME_HIGH's wrap."""
         self._high = -1
         self._low = -1
         self._row = -1
@@ -38,7 +47,7 @@ class Evt3Encoder:
         """The words of events: shape (n,), uint16, little-endian."""
         if not len(events):
             return np.empty(0, "<u2")
-        t, row = events["t"], events["y"].astype(np.int64)
+        t, row = events["t"] - self.offset_us, events["y"].astype(np.int64)
         high, low = t >> 12, t & 0xFFF
         high_before = np.concatenate([[self._high], high[:-1]])
         new_high = high != high_before

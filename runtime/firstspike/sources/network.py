@@ -131,23 +131,28 @@ class NetworkStream(LiveStream):
         source = self._source
         if self._ended:
             return Arrival(_NOTHING, time.monotonic_ns(), ended=True)
-        asked_ns = time.monotonic_ns()
         arrival = self._read()
         if arrival is None and within_s > 0:
             source.port.wait(within_s)
-            asked_ns = time.monotonic_ns()
             arrival = self._read()
         if arrival is not None:
             self._heard = time.monotonic()
             return arrival
-        if time.monotonic() - self._heard > source.options.silence_s:
-            log.info("%s: no packets for %g s: the stream has ended", source.options.address, source.options.silence_s)
+        # Under a flood of others' packets the port is never empty.
+        silence_s = source.options.silence_s
+        if self._silent_s() > silence_s or time.monotonic() - self._heard > 2 * silence_s:
+            log.info("%s: no packets for %g s: the stream has ended", source.options.address, silence_s)
             return self._end(_NOTHING)
         # There was nothing *then*: whoever is held up here for long has not looked since.
-        return Arrival(_NOTHING, asked_ns)
+        return Arrival(_NOTHING, source.empty_ns)
+
+    def _silent_s(self) -> float:
+        """How long nothing came for sure: what came since the last look waits to be read."""
+        return self._source.empty_ns / 1e9 - self._heard
 
     def _end(self, events: Events) -> Arrival:
         self._ended = True
+        self._source.look()
         return Arrival(events, time.monotonic_ns(), ended=True)
 
     def _read(self) -> Arrival | None:
@@ -160,35 +165,48 @@ class NetworkStream(LiveStream):
         counts: list[int] = []
         bases: list[int] = []
         used, reached, ended, heard = 0, None, False, False
-        room = source.room
+        room, empty_ns = source.room, source.empty_ns
         for _ in range(BATCH_PACKETS):
             header = source.next_header(room[used:])
             if header is None:
                 break
-            if header.session != first.session or (header.width, header.height) != (first.width, first.height):
-                if time.monotonic() - self._heard > TAKE_OVER_S or header.session == first.session:
+            own = header.session == first.session
+            alike = (header.width, header.height) == (first.width, first.height)
+            if not own and (heard or header.flags & END or self._silent_s() <= TAKE_OVER_S):
+                source.count(refused_packets=1)
+                continue
+            if not own or not alike:
+                source.hold(header, room[used : used + header.n_events * EVENT_BYTES])
+                ended = True
+                break
+            if not sequence.take(header, source.counts):
+                if not heard and self._silent_s() > TAKE_OVER_S:  # the sender counts anew
                     source.hold(header, room[used : used + header.n_events * EVENT_BYTES])
                     ended = True
                     break
                 source.count(refused_packets=1)
                 continue
             heard = True
-            if not sequence.take(header, source.counts):
-                source.count(refused_packets=1)
-                continue
             if header.n_events:
                 counts.append(header.n_events)
                 bases.append(header.base_us)
                 used += header.n_events * EVENT_BYTES
+                reached = None  # what was told before is no later than the events
             else:
                 reached = header.base_us
             if header.flags & END:
+                source.goodbye(header.session)
                 ended = True
                 break
-        if not heard and not ended:
-            return None
         events = unpack_events(room[:used], counts, bases) if used else _NOTHING
-        return self._end(events) if ended else Arrival(events, time.monotonic_ns(), reached)
+        if ended:
+            return self._end(events)
+        if not heard:
+            return None
+        if used:
+            return Arrival(events, time.monotonic_ns(), reached)
+        # Without events it says that nothing is left, as of the last look.
+        return Arrival(events, source.empty_ns, None if source.empty_ns == empty_ns else reached)
 
     def _read_foreign(self, decode: Foreign) -> Arrival | None:
         source, found = self._source, []
@@ -227,8 +245,12 @@ class NetworkSource:
         """For the packets of a batch, one behind another."""
         self._head = bytearray(HEADER.size)
         self._port: Port | None = None
+        self.empty_ns = time.monotonic_ns()
+        """When it was last seen that nothing is left to read."""
+        self._over: tuple[int, float] | None = None
+        """The session that said goodbye last, and until when what comes of it after all begins no stream."""
         self._held: tuple[Header, bytes] | None = None
-        self._looked = 0.0
+        self._looked = float("-inf")
         self._dropped = 0
 
     @property
@@ -267,7 +289,8 @@ class NetworkSource:
 
     def _await(self) -> bool:
         """Whether a stream begins, within `WAIT_S`."""
-        end = time.monotonic() + WAIT_S
+        began = time.monotonic()
+        end = began + WAIT_S
         while self._held is None:
             left = end - time.monotonic()
             if left <= 0 or not self.port.wait(left):
@@ -275,7 +298,11 @@ class NetworkSource:
             if self.options.format != "firstspike":
                 return True
             header = self.next_header(self.room)
-            if header is not None and header.flags & END == 0:
+            if header is None:
+                continue
+            if header.flags & END or (self._over and self._over[0] == header.session and began < self._over[1]):
+                self.counts["refused_packets"] += 1
+            else:
                 self.hold(header, self.room[: header.n_events * EVENT_BYTES])
         return True
 
@@ -290,6 +317,18 @@ class NetworkSource:
         """Keep a packet for the stream that it begins."""
         self._held = header, bytes(payload)
 
+    def goodbye(self, session: int) -> None:
+        """Its stream has ended; packets that were overtaken by the last one may still come."""
+        self._over = session, time.monotonic() + TAKE_OVER_S
+
+    def _read(self, body: memoryview) -> int:
+        """See `Port.read`; keeps in mind when there was nothing."""
+        looked_ns = time.monotonic_ns()
+        size = self.port.read(self._head, body)
+        if size == -1:
+            self.empty_ns = looked_ns
+        return size
+
     def next_header(self, room: memoryview) -> Header | None:
         """The next packet of ours, its events' bytes at the start of `room`; None: nothing is there now."""
         if self._held is not None:
@@ -297,7 +336,7 @@ class NetworkSource:
             room[: len(payload)] = payload
             return header
         for _ in range(BATCH_PACKETS):
-            size = self.port.read(self._head, room)
+            size = self._read(room)
             if size == -1:
                 break
             header_or_none = parse_header(self._head, size - HEADER.size) if size >= HEADER.size else None
@@ -310,7 +349,7 @@ class NetworkSource:
     def next_payload(self) -> memoryview | None:
         """The next packet that is not ours, whole; None: nothing is there now."""
         for _ in range(BATCH_PACKETS):
-            size = self.port.read(self._head, self.room[HEADER.size :])
+            size = self._read(self.room[HEADER.size :])
             if size == -1:
                 return None
             if size >= 0:
@@ -323,6 +362,10 @@ class NetworkSource:
         """Add to the counts by name."""
         for name, count in counts.items():
             self.counts[name] += count
+
+    def look(self) -> None:
+        """Let the next `take_counts` ask the system what it dropped, however long ago it was asked last."""
+        self._looked = float("-inf")
 
     def take_counts(self) -> dict[str, int]:
         """What was counted since the last call."""
@@ -339,7 +382,7 @@ class NetworkSource:
         """Stop listening."""
         if self._port is not None:
             self._port.close()
-            self._port = None
+            self._port, self._dropped = None, 0
 
 
 def create(options: Options, base: Path) -> NetworkSource:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstspike.types import Condition
-from firstspike.worker.supervisor import Supervisor
+from firstspike.worker.supervisor import Supervisor, WorkerError
 
 
 class Held:
@@ -27,14 +27,21 @@ class Held:
         self._start = start
         self._supervisor: Supervisor | None = None
         self._once = threading.Lock()
+        self._closed = False
         self.link_s: float | None = None
         """What of `ask`'s last answer the way to the worker and back took, s; None: there was none."""
 
     @property
     def supervisor(self) -> Supervisor:
-        """Looks after the worker, which from now on is there or on its way."""
+        """Looks after the worker, which from now on is there or on its way.
+
+        Raises:
+            WorkerError: it was closed before anybody asked, and nobody would end what is started now.
+        """
         if self._supervisor is None:
             with self._once:
+                if self._closed:
+                    raise WorkerError(f"{self.name}: closed")
                 if self._supervisor is None:
                     self._supervisor = self._start()
         return self._supervisor
@@ -52,9 +59,14 @@ class Held:
 
     def condition(self) -> Condition:
         """See `Backend.condition`."""
-        return self.supervisor.condition
+        try:
+            return self.supervisor.condition
+        except WorkerError as error:
+            return Condition("failed", str(error))
 
     def close(self) -> None:
         """End the worker, if there is one."""
+        with self._once:
+            self._closed = True
         if self._supervisor is not None:
             self._supervisor.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ IMPLAUSIBLE_W = 20_000.0
 """A counter that went back and would have counted faster than this was set back: it did not wrap around."""
 
 _GONE = frozenset((errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENXIO, errno.ESTALE, errno.EBADF))
+
+
+_NUMBERED = re.compile(r"(hwmon|iio:device)\d+")
 
 
 def text(path: Path) -> str:
@@ -52,19 +56,40 @@ def forbidden(path: Path, permission: str = "") -> Unavailable | None:
     return refused(path, PermissionError(errno.EACCES, ""), permission)
 
 
+def _place_now(path: Path, chip: str) -> Path:
+    """Where a chip's file is now: one that went away comes back under another number, and another chip under its own.
+
+    Args:
+        path: where it was, below the chip's device.
+        chip: its name, by its file `name`.
+
+    Raises:
+        FileNotFoundError: it is not there, or nobody knows which of several it is.
+    """
+    folder = path.parent
+    if text(folder / "name") == chip:
+        return path
+    others = folder.parent.glob(folder.name.rstrip("0123456789") + "[0-9]*")
+    now = [one / path.name for one in others if text(one / "name") == chip]
+    if len(now) != 1:
+        raise FileNotFoundError(errno.ENOENT, "")
+    return now[0]
+
+
 class File:
     """A file that is read again and again.
 
     Args:
-        path: which.
+        path: which; of a chip in hwmon or iio below its device, not below the class, whose numbers are given anew.
         permission: what the user can do if it may not be read.
     """
 
-    __slots__ = ("_fd", "_refused", "_until_ns", "path", "permission")
+    __slots__ = ("_chip", "_fd", "_refused", "_until_ns", "path", "permission")
 
     def __init__(self, path: Path, permission: str = "") -> None:
         self.path = path
         self.permission = permission
+        self._chip = text(path.parent / "name") if _NUMBERED.fullmatch(path.parent.name) else ""
         self._fd = -1
         self._refused: Unavailable | None = None
         self._until_ns = 0
@@ -103,6 +128,8 @@ class File:
         if self._refused is not None and now < self._until_ns:
             return self._refused
         try:
+            if self._chip:
+                self.path = _place_now(self.path, self._chip)
             self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             self._refused, self._until_ns = refused(self.path, error, self.permission), now + AGAIN_NS
@@ -192,6 +219,9 @@ class FileMeter:
         """
         raise NotImplementedError
 
+    def begin(self) -> None:
+        """What was read before is not to be compared with what is read from now on."""
+
     def close(self) -> None:
         """See `Meter`."""
         for file in self.files:
@@ -228,7 +258,8 @@ class Counted:
 
     A counter that falls has wrapped around if it has a range and the energy that this would mean is plausible. Else it
     was set back (suspend, a driver that was loaded anew), nobody knows how much it would have counted, and that one
-    reading is unavailable. Two wraps between two readings cannot be seen: read it more often than it wraps.
+    reading is unavailable. So it is after a time in which it may have wrapped around unseen, as when the process was
+    stopped: more than one wrap between two readings cannot be told from one.
 
     Args:
         number: the counter.
@@ -252,7 +283,10 @@ class Counted:
         last, elapsed_s = self._last, (now_ns - self._last_ns) / 1e9
         self._last, self._last_ns = raw, now_ns
         if last is None:
-            self._base = -raw
+            self._base -= raw
+        elif self.range_ is not None and self.range_ * self.factor <= IMPLAUSIBLE_W * elapsed_s:
+            self._base += last - raw
+            return Unavailable(f"{self.number.path}: not read for {elapsed_s:.0f} s: it may have wrapped around unseen")
         elif raw < last:
             wrapped = raw + (self.range_ or 0) - last
             if self.range_ is None or not 0 <= wrapped * self.factor <= IMPLAUSIBLE_W * elapsed_s:
@@ -260,6 +294,12 @@ class Counted:
                 return Unavailable(f"{self.number.path}: the counter was set back, from {last} to {raw}")
             self._base += self.range_
         return (self._base + raw) * self.factor
+
+    def leave_out(self) -> None:
+        """Let it stand still until the next reading: nobody wants to know what it counts meanwhile."""
+        if self._last is not None:
+            self._base += self._last
+            self._last = None
 
 
 class CounterMeter(FileMeter):
@@ -275,6 +315,11 @@ class CounterMeter(FileMeter):
         self.resolution, self.u95_fraction = resolution, u95_fraction
         self._counters = tuple(counters)
         super().__init__([counter.number for counter in counters])
+
+    def begin(self) -> None:
+        """See `FileMeter`."""
+        for counter in self._counters:
+            counter.leave_out()
 
     def of(self, raws: Sequence[bytes | Unavailable], t_ns: int) -> Reading | Unavailable:
         """See `FileMeter`."""

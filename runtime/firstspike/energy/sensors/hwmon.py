@@ -71,7 +71,7 @@ class Channel:
         what = f"{kind} at {self.chip}" + (f", {label}" if label else "") + ": what is wired to it"
         # Jetson AGX Thor's INA238 carries the board's input (NVIDIA's developer guide; jetson-stats, pull request 900).
         scope: Scope = "board" if label == "VIN" else CHIPS.get(self.chip, "rail")
-        number = Number(self.folder / self.file)
+        number = Number(self.folder.resolve() / self.file)
         if kind == "energy":
             return CounterMeter(self.called, what, scope, [Counted(number, 1e-6, None)], resolution=1e-6)
         resolution, u95 = DATA_SHEET.get(self.chip, (0.0, None))

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import hypot
 from pathlib import Path
 
 from firstspike.energy import Meter
@@ -103,7 +104,7 @@ def _total(rails: list[Rail]) -> tuple[Meter | None, tuple[str, ...]]:
     for labels in SUMS:
         if set(labels) <= by_label.keys():
             added = [by_label[label] for label in labels]
-            name, resolution = "+".join(labels), max(rail.resolution for rail in added)
+            name, resolution = "+".join(labels), hypot(*(rail.resolution for rail in added))
             what = f"sum of {len(labels)} rails, read one after the other, which together feed the module: this board "
             what += "has no sensor of its whole input; the carrier board is in it only as far as these rails feed it"
             products = [rail.product for rail in added]
@@ -130,7 +131,7 @@ def _iio(root: Path, left_out: list[LeftOut]) -> Iterable[Rail]:
             if (folder / f"rail_name_{channel}").exists() and power.exists():
                 label = text(folder / f"rail_name_{channel}")
                 if _connected(label, power, left_out):
-                    yield Rail(label, folder.resolve().parent.name, Product([Number(power)], 1e-3), 0.0)
+                    yield Rail(label, folder.parent.name, Product([Number(power)], 1e-3), 0.0)
 
 
 def _hwmon(root: Path, left_out: list[LeftOut]) -> Iterable[Rail]:
@@ -172,5 +173,5 @@ def _step(folder: Path, channel: int, volts: Path) -> float:
 
 
 def _distinct(folders: list[Path]) -> list[Path]:
-    """One path a folder: sysfs has several ways to each."""
-    return list({folder.resolve(): folder for folder in reversed(folders)}.values())[::-1]
+    """One path a folder, below its device: sysfs has several ways to each."""
+    return list({folder.resolve(): None for folder in reversed(folders)})[::-1]

@@ -15,6 +15,7 @@ otherwise (docs/meters.md). Accuracy: Intel states none; not known.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import hypot
 from pathlib import Path
 
 from firstspike.energy import Scope
@@ -82,7 +83,7 @@ def find(root: Path) -> Offer:
     if len(packages) > 1:
         named = ", ".join(domain.name for domain in packages)
         what = f"{named}: cores, caches and what is integrated in the processors; neither memory nor the board"
-        counters, step = [domain.counted() for domain in packages], max(domain.step for domain in packages)
+        counters, step = [domain.counted() for domain in packages], hypot(*(domain.step for domain in packages))
         offered.append(CounterMeter(f"{KIND}:packages", what, "package", counters, resolution=step))
     for domain in readable:
         if domain.called not in [meter.name for meter in offered]:

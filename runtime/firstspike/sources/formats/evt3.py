@@ -9,6 +9,7 @@ timestamps forward.
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +23,8 @@ from firstspike.sources.formats._stream import BLOCK_BYTES, MAX_EVENTS, Options,
 from firstspike.types import EVENT, Events, RecordingInfo
 
 NAME = "evt3"
+OFFSET_KEY = "time_offset_us"
+"""In a header of ours: what the words' times lack, where a sensor's clock stood above a day."""
 
 
 def sniff(head: bytes, path: Path) -> float:  # noqa: ARG001 the header tells
@@ -35,13 +38,18 @@ def open(path: Path, options: Options, stats: Stats) -> tuple[RecordingInfo, Ite
         header = _prophesee.parse_header(file.read(BLOCK_BYTES))
     width, height, origin = _prophesee.geometry(path, header, options)
     info = RecordingInfo(NAME, width, height, origin, _prophesee.camera(header))
-    return info, _events(path, header.length, stats)
+    offset = header.fields.get(OFFSET_KEY, "")
+    offset_us = int(offset) if re.fullmatch(r"\d{1,16}", offset, re.ASCII) else 0
+    return info, _events(path, header.length, offset_us, stats)
 
 
-def _events(path: Path, start: int, stats: Stats) -> Iterator[Events]:
+def _events(path: Path, start: int, offset_us: int, stats: Stats) -> Iterator[Events]:
     decoder = Evt3(stats)
     for block in read_blocks(path, start, 2, stats, block=BLOCK_BYTES // 4):
-        yield from decoder.batches(np.frombuffer(block, "<u2"))
+        for events in decoder.batches(np.frombuffer(block, "<u2")):
+            if offset_us:
+                events["t"] += offset_us
+            yield events
 
 
 class Evt3:
