@@ -55,7 +55,7 @@ done
 sed "s|/usr/bin/firstspike|$PREFIX/bin/firstspike|g; s|/etc/firstspike/|$etc/firstspike/|g" systemd/firstspike.service > build/firstspike.service
 put build/firstspike.service "$units/firstspike.service"
 # Several daemons: firstspike@NAME runs NAME.toml, with directories of its own.
-sed "s|firstspike/config\.toml|firstspike/%i.toml|; s|^\(.*Directory\)=firstspike$|\1=firstspike-%i|; s|%S/firstspike|%S/firstspike-%i|
+sed "s|firstspike/config\.toml|firstspike/%i.toml|; s|^\(.*Directory\)=firstspike$|\1=firstspike-%i|; s|%\([SC]\)/firstspike|%\1/firstspike-%i|g
 s|^ConfigurationDirectory=.*|ConfigurationDirectory=firstspike|; s|^User=.*|User=firstspike-%i|; s|^Description=.*|Description=firstspike: event camera inference (%i)|" build/firstspike.service > build/firstspike@.service
 put build/firstspike@.service "$units/firstspike@.service"
 for file in systemd/drop-ins/*.conf; do put "$file" "$PREFIX/share/firstspike/systemd/$(basename "$file")"; done

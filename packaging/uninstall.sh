@@ -9,6 +9,7 @@ if [ ! -f "$venv/installed" ]; then
 fi
 if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; then
     systemctl disable --now firstspike.service 2>/dev/null || true
+    systemctl stop 'firstspike@*.service' 2>/dev/null || true
 fi
 sed "s|^|$DESTDIR|" "$venv/installed" | tr '\n' '\0' | xargs -0 rm -f
 rm -rf "$venv"

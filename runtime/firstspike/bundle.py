@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from firstspike.cuba.definition import MAX_STEPS as MAX_FRAMES
 from firstspike.errors import BundleError, NoInputError
+from firstspike.files import is_there
 from firstspike.ttfs.network import MAX_STEPS
 
 MANIFEST = "bundle.json"
@@ -199,7 +200,7 @@ def find(model: str, base: Path) -> Path:
     /usr/share/firstspike/models. What is found nowhere is returned as a path, for `open_bundle` to explain.
     """
     candidates = [base / model, *(place / model for place in places() if "/" not in model)]
-    return next((path for path in candidates if (path / MANIFEST).exists()), base / model)
+    return next((path for path in candidates if is_there(path / MANIFEST)), base / model)
 
 
 def open_bundle(folder: Path) -> Bundle:

@@ -8,6 +8,7 @@ with Subscriber() as subscriber:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Self
 import zmq
 
 from firstspike import endpoints
+from firstspike.claim import require_own
 from firstspike.errors import ConfigError, DataError, UnavailableError
 from firstspike.keys import KEY_BYTES, Pair, check_public, pair, read
 from firstspike.messages import MAX_MESSAGE_BYTES, Decision, Energy, Health, Provisional, Snapshot, decode
@@ -60,6 +62,7 @@ class Subscriber:
 
     Raises:
         ConfigError: the endpoint is none, or TCP lacks its keys.
+        UnavailableError: its folder in a shared place is someone else's, who could pass for the daemon.
 
     Attributes:
         lost: messages missed, by topic, known from the gaps in `seq`.
@@ -80,6 +83,8 @@ class Subscriber:
             self._curve = _curve(endpoint, server_key, keys)
         else:
             self.endpoint = endpoints.of_daemon(endpoint)
+            with contextlib.suppress(OSError):  # it is not there yet, say
+                require_own(endpoints.path_of(self.endpoint).parent)
         self.lost = {topic.name: 0 for topic in TOPICS}
         self.malformed = 0
         self.restarts = 0

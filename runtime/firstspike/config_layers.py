@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from firstspike.errors import ConfigError, NoInputError
+from firstspike.files import is_there
 
 ENVIRONMENT_PREFIX = "FIRSTSPIKE__"
 ENVIRONMENT_FILE = "FIRSTSPIKE_CONFIG"
@@ -99,11 +100,12 @@ def read_layers(file: Path | None, settings: Sequence[str], environment: Mapping
     layers = Layers()
     if file is None and (given := environment.get(ENVIRONMENT_FILE)):
         file = Path(given)
-    if file is None and SYSTEM_FILE.exists():
+    if file is None and is_there(SYSTEM_FILE):
         file = SYSTEM_FILE
     if file is not None:
         layers.main_file, layers.base = file, file.resolve().parent
-        for part in [file, *sorted((layers.base / "conf.d").glob("*.toml"))]:
+        _read_file(layers, file)
+        for part in _parts(layers.base / "conf.d"):
             _read_file(layers, part)
     for name, text in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX):
@@ -123,6 +125,15 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, KeyError, RecursionError):  # TOMLDecodeError, and integers beyond Python's limit
         return text
+
+
+def _parts(folder: Path) -> list[Path]:
+    try:  # to `glob` a folder that may not be read is an empty one
+        return sorted(path for path in folder.iterdir() if path.name.endswith(".toml"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise NoInputError(f"{folder}: cannot be read: {error.strerror}") from None
 
 
 def _read_file(layers: Layers, file: Path) -> None:

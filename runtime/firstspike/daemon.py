@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 
 from firstspike import access, endpoints, metrics_server
 from firstspike.config import Loaded
+from firstspike.gate import make_room
 from firstspike.generations import Generations
 from firstspike.health import Heartbeat, Vitals
 from firstspike.manager import Manager
@@ -89,7 +90,7 @@ def run(
         made = generations.start(loaded)
         publisher = Publisher(
             endpoint, made.epoch, high_water_mark=publish.high_water_mark, remote=remote, group=publish.group,
-            max_connections=publish.max_connections,
+            max_connections=make_room(publish.max_connections),
         )  # fmt: skip
         stack.callback(publisher.close)
         where = f"{endpoint} and {remote.endpoint}" if remote else endpoint

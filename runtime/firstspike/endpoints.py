@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from firstspike.errors import ConfigError
+from firstspike.files import is_there
 
 AUTO = "auto"
 IPC = "ipc://"
@@ -45,6 +46,8 @@ def resolve(endpoint: str) -> str:
         )
     if not endpoint.startswith(IPC + "/"):
         raise ConfigError(f"endpoint {endpoint!r}: only ipc:///absolute/path (nothing leaves this machine), or 'auto'")
+    if "\0" in endpoint or any("\ud800" <= one <= "\udfff" for one in endpoint):
+        raise ConfigError(f"endpoint {endpoint!r}: a socket's path must be UTF-8, without NUL")
     if len(snapshot_of(endpoint).encode()) - len(IPC) > MAX_IPC_PATH:
         raise ConfigError(f"endpoint {endpoint!r}: a socket's path may have {MAX_IPC_PATH} bytes, '.snapshot' included")
     return endpoint
@@ -53,7 +56,7 @@ def resolve(endpoint: str) -> str:
 def of_daemon(endpoint: str) -> str:
     """As `resolve`, for whoever looks for a daemon: 'auto' is the user's own, or else the machine's service."""
     own = resolve(endpoint)
-    if endpoint == AUTO and not path_of(own).exists() and os.access(SERVICE, os.R_OK | os.W_OK):
+    if endpoint == AUTO and not is_there(path_of(own)) and os.access(SERVICE, os.R_OK | os.W_OK):
         return f"{IPC}{SERVICE}"
     return own
 

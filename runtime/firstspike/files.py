@@ -7,6 +7,14 @@ import os
 from pathlib import Path
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path is there, as far as one may see: `Path.exists` raises in a folder that may not be looked into."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content as a whole: temporary file, fsync, rename, fsync of the folder.
 

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import logging
 import os
+import resource
 import socket
 import struct
 import termios
@@ -29,18 +30,54 @@ UNREAD_LIMIT = 8.0
 """Points for looks that find unread bytes, before a connection is closed."""
 MUCH_BYTES, MUCH, LITTLE = 4096, 4.0, 0.25
 """More unread bytes than a subscriber ever sends at once weigh more: a thread that starves leaves some unread too."""
-FORGIVEN_S = 60.0
+FORGIVEN_S = 600.0
 """In this time one point is forgiven."""
 TCP_BYTES, TCP_BYTES_A_SECOND = 32 << 10, 512
 """What a connection over TCP may send: at first, and from then on (heartbeats are some 60 bytes)."""
 BYTES_RECEIVED = 128
 """Offset of tcpi_bytes_received in Linux's struct tcp_info."""
+DESCRIPTORS, OTHERS, A_CONNECTION = 65_536, 256, 8
+"""Wanted in all; of these for all else, and for a burst; for each of `max_connections`: on two sockets, by ipc and TCP,
+ZeroMQ's and the gate's."""
+ZERO_COPY_RECV = 10
+"""An option of ZeroMQ's contexts that pyzmq does not name."""
 LOG_EVERY_S = 10.0
 ACCEPTED, DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
 FAILED = int(
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
 EVENTS = ACCEPTED | DISCONNECTED | FAILED | int(zmq.EVENT_ACCEPT_FAILED)
+
+
+def make_room(most: int) -> int:
+    """Let this process have descriptors for so many connections: ZeroMQ aborts when it has none for one that came.
+
+    Args:
+        most: connections at a time, of each of ipc and TCP.
+
+    Returns:
+        For how many there are.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(DESCRIPTORS, OTHERS + most * A_CONNECTION)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+            soft = more
+    able = most if soft == resource.RLIM_INFINITY else max(1, (soft - OTHERS) // A_CONNECTION)
+    if able < most:
+        log.warning(
+            "%d descriptors are for %d connections, not %d (publish.max_connections): raise LimitNOFILE or `ulimit -n`",
+            soft, able, most,
+        )  # fmt: skip
+    return min(most, able)
+
+
+def keep_small(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    """Let what comes in be copied: else each part of a message that never ends holds the 8 KiB it was read into."""
+    with contextlib.suppress(zmq.ZMQError):
+        context.set(ZERO_COPY_RECV, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +235,7 @@ class Gate:
             if connection.user is None:
                 self._close(connection, "it said nothing, and the list of who is allowed has changed")
             else:
-                self._close(connection, f"{connection.user.partition(' ')[0]} is not on the list any longer")
+                self._close(connection, f"{connection.user.rpartition(' ')[0]} is not on the list any longer")
 
     def close(self) -> None:
         """Let go of everything. The watched socket is still open."""

@@ -17,7 +17,7 @@ import zmq
 from zmq.utils import z85
 
 from firstspike.errors import ConfigError, OutputError, UsageError
-from firstspike.files import sync_folder
+from firstspike.files import is_there, sync_folder
 
 SERVER = "server"
 CLIENTS = "clients"
@@ -45,7 +45,7 @@ def folder(wanted: str, base: Path | None = None) -> Path:
     """The folder of keys that a configuration means: `auto` is root's in /etc, else the user's own."""
     if wanted != "auto":
         return (base or Path.cwd()) / Path(wanted).expanduser()
-    if os.getuid() == 0 or os.path.exists(SYSTEM_FOLDER / f"{SERVER}.key"):  # noqa: PTH110 (Path's raises if closed)
+    if os.getuid() == 0 or is_there(SYSTEM_FOLDER / f"{SERVER}.key"):
         return SYSTEM_FOLDER
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home) / "firstspike" / "keys"
@@ -80,10 +80,11 @@ def make(path: Path, *, force: bool = False) -> Pair:
 
     Raises:
         UsageError: there is one already, or the name is none.
+        ConfigError: the folder may not be looked into.
         OutputError: it cannot be written.
     """
     check_name(path.name)
-    there = [name for name in (_public(path), _secret(path)) if name.exists() or name.is_symlink()]
+    there = [name for name in (_public(path), _secret(path)) if _is_there(name) or name.is_symlink()]
     if there and not force:
         raise UsageError(f"{there[0]}: is there already: --force makes a new one, and whoever knows the old one is out")
     public, secret = zmq.curve_keypair()
@@ -105,7 +106,7 @@ def allow(keys: Path, name: str, public: str, *, force: bool = False) -> Path:
     """
     check_name(name)
     key, path = check_public(public), keys / CLIENTS / f"{name}.key"
-    if path.exists() and not force:
+    if _is_there(path) and not force:
         if read(path)[0] == key:
             return path
         raise UsageError(f"{path}: {name} has another key already: --force puts this one in its place")
@@ -205,7 +206,7 @@ def allowed(keys: Path) -> dict[str, bytes]:
     place = keys / CLIENTS
     try:
         mode = place.stat().st_mode & 0o777
-        paths = sorted(place.glob("*.key"))
+        paths = sorted(path for path in place.iterdir() if path.suffix == ".key")
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -216,7 +217,7 @@ def allowed(keys: Path) -> dict[str, bytes]:
         raise ConfigError(f"{place}: more than {MAX_CLIENTS} keys")
     found = {}
     for path in paths:
-        if NAME.fullmatch(path.stem) is None:
+        if not path.stem.isprintable():  # it is logged, and told to ZeroMQ as UTF-8
             raise ConfigError(f"{place}: {path.name!r:.70} is no name for a key")
         try:
             if path.stat().st_mode & 0o022:

@@ -21,7 +21,7 @@ import zmq
 from firstspike import access, claim, endpoints
 from firstspike.access import Remote
 from firstspike.errors import ConfigError, UnavailableError
-from firstspike.gate import Allowance, Gate
+from firstspike.gate import Allowance, Gate, keep_small
 from firstspike.messages import Decision, Energy, Health, Provisional, Snapshot, StreamState, encode
 from firstspike.progress import THREADS
 from firstspike.topics import DECISION, ENERGY, HEALTH, PROVISIONAL, SNAPSHOT_REQUEST, TOPICS, Topic
@@ -70,6 +70,7 @@ class Publisher:
         gid = claim.group_id(group)
         self._lock_file = claim.claim(endpoint, gid)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        keep_small(self._context)
         self._allowed = remote.allowed if remote else None
         # XPUB is PUB that tells of subscriptions, which `wait_for_subscriber` and the gate need.
         try:

@@ -80,7 +80,7 @@ def read(place: Path) -> State:
 
     Raises:
         OSError: there is none, or it cannot be read.
-        ValueError: it is not what `write` wrote.
+        ValueError: it is not what `Keeper.save` wrote.
     """
     with (place / FILE).open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
@@ -94,14 +94,9 @@ def read(place: Path) -> State:
         raise ValueError(f"{where}: {first['msg']}" if where else str(first["msg"])) from None
 
 
-def write(place: Path, state: State) -> None:
-    """Write it so that there is always a whole one.
-
-    Raises:
-        OSError: it cannot be written; what was there stays.
-    """
+def _text(state: State) -> bytes:
     text = json.dumps(state.model_dump(by_alias=True, mode="json"), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(place / FILE, text.encode())
+    return text.encode()
 
 
 def read_or_set_aside(place: Path) -> State:
@@ -138,6 +133,10 @@ class Keeper:
     def __init__(self, place: Path, period_s: float = PERIOD_S) -> None:
         self._place, self._period_s = place, period_s
         self._turn = threading.Lock()
+        self._writing = threading.Lock()
+        """Apart, and taken first: a disk that hangs holds up nobody who only tells or asks."""
+        self._wake = threading.Event()
+        self._watched = False
         self._lock_file: Any = None
         self._ok = True
         self.state = State(since=_now())
@@ -163,10 +162,13 @@ class Keeper:
         self._ok = False
 
     def learned(self, sensor: str, pixels: list[tuple[int, int]]) -> None:
-        """Keep a sensor's hot pixels; they are written at once."""
+        """Keep a sensor's hot pixels; they are written at once, while it is watched by another thread."""
         with self._turn:
             self.state.hot_pixels[sensor] = pixels
-        self.save()
+        if self._watched:
+            self._wake.set()
+        else:
+            self.save()
 
     def hot_pixels(self, sensor: str) -> list[tuple[int, int]]:
         """What was learned of a sensor, in this run or an earlier one."""
@@ -192,9 +194,11 @@ class Keeper:
         if self._lock_file is None:
             return
         try:
-            with self._turn:
-                self.state.saved = _now()
-                write(self._place, self.state)
+            with self._writing:
+                with self._turn:
+                    self.state.saved = _now()
+                    text = _text(self.state)
+                write_atomically(self._place / FILE, text)
         except OSError as error:
             if self._ok:
                 log.error("%s: cannot be written: %s: state is not kept", self._place / FILE, error.strerror)  # noqa: TRY400
@@ -207,21 +211,33 @@ class Keeper:
         """Write once a period, and at the end; `healths` gives those of all streams."""
         ending = threading.Event()
 
-        def keep() -> None:
-            while not ending.wait(self._period_s):
+        def keep_now() -> None:
+            try:
                 self.count(*healths())
-                self.save()
+            except Exception:  # statistics end neither this thread nor the daemon
+                log.exception("%s: the run cannot be counted", self._place / FILE)
+            self.save()
+
+        def keep() -> None:
+            while True:
+                self._wake.wait(self._period_s)
+                self._wake.clear()  # before the look: what is set from now on wakes again
+                if ending.is_set():
+                    return
+                keep_now()
 
         thread = threading.Thread(target=keep, name="state", daemon=True)
         self.save()  # a run that is killed has been counted, and a place that cannot be written is told at once
         thread.start()
+        self._watched = True
         try:
             yield
         finally:
+            self._watched = False
             ending.set()
+            self._wake.set()
             thread.join()
-            self.count(*healths())
-            self.save()
+            keep_now()
             self.close()
 
     def close(self) -> None:

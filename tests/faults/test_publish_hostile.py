@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,7 +15,7 @@ from tests.support import hostile
 from tests.support.figures import figure
 from tests.support.messages import decision
 
-from firstspike import endpoints
+from firstspike import endpoints, gate
 from firstspike.client import Subscriber
 from firstspike.publish import Publisher
 from firstspike.topics import TOPICS
@@ -207,3 +209,39 @@ def test_many_good_subscribers_at_once_are_no_flood(endpoint):
             assert publisher.connections()["refused"] == 0
     finally:
         publisher.close()
+
+
+def test_slow_parts_of_an_endless_message_take_no_more_than_they_are(publisher, endpoint, monkeypatch):
+    monkeypatch.setattr(gate, "UNREAD_LIMIT", 1e9)  # as if no look found any
+    with hostile.introduced(endpoints.path_of(endpoint)) as stranger:
+        part, parts = hostile.frame(b"x" * 64, more=True), 4000
+        for _ in range(500):
+            stranger.sendall(part)
+            time.sleep(0.0002)
+        before = hostile.resident_mb()
+        for _ in range(parts):
+            stranger.sendall(part)
+            time.sleep(0.0002)  # so that each is read alone
+        assert hostile.resident_mb() - before < parts * 1000 / 1e6  # a part with the buffer it came in has 8 KB
+
+
+def test_a_crowd_at_the_door_of_a_daemon_with_few_descriptors_does_not_end_it(endpoint):
+    path = endpoints.path_of(endpoint)
+    settings = ("model.path=nmnist", "source.kind=simulated", f"publish.endpoint={endpoint}")
+    few = ["bash", "-c", 'ulimit -Sn 256; exec "$@"', "bash", sys.executable, "-m", "firstspike", "run"]
+    with subprocess.Popen([*few, *[part for one in settings for part in ("--set", one)]]) as daemon:
+        try:
+            with Subscriber(endpoint) as good, contextlib.ExitStack() as crowd:
+                assert good.receive(30)
+                for _ in range(3):
+                    for name in (str(path), f"{path}.snapshot"):
+                        for _ in range(100):
+                            stranger = crowd.enter_context(socket.socket(socket.AF_UNIX))
+                            stranger.settimeout(5)
+                            with contextlib.suppress(OSError):
+                                stranger.connect(name)
+                for _ in range(20):
+                    assert good.receive(10)
+                assert daemon.poll() is None
+        finally:
+            daemon.kill()

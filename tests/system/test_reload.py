@@ -373,3 +373,8 @@ def test_a_source_whose_read_hangs_starves_the_watchdog_and_a_quiet_one_does_not
 
 def test_reload_without_a_daemon_says_so(tmp_path):
     complained(firstspike("reload", f"ipc://{tmp_path}/p", "--pid", 1), 69, "is it running?")
+
+
+@pytest.mark.parametrize("pid", ["0", "-1", "-4711", "x", "99999999999999999999"])
+def test_reload_takes_one_process_and_no_group(tmp_path, pid):
+    complained(firstspike("reload", f"ipc://{tmp_path}/p", f"--pid={pid}"), os.EX_USAGE, "no process's number")

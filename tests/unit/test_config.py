@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from tests.support.program import ROOT
 
 from firstspike import plugins
+from firstspike.bundle import find
 from firstspike.config import load
 from firstspike.config_layers import read_layers
 from firstspike.errors import ConfigError, NoInputError
@@ -149,3 +153,29 @@ def test_the_reference_configuration_has_every_key_of_an_accelerator_with_its_de
     assert set(drivers.load(kind).options) <= set(sections[kind])
     common = set(WorkerOptions.model_fields) - {"command"}
     assert kind != "openvino" or common <= set(sections[kind])
+
+
+def test_a_folder_of_parts_that_may_not_be_read_is_no_empty_one(tmp_path, monkeypatch):
+    (tmp_path / "c.toml").write_text("")
+    (tmp_path / "conf.d").mkdir()
+    assert read_layers(tmp_path / "c.toml", [], {}).main_file
+
+    def refuse(self):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(NoInputError, match=r"conf\.d: cannot be read: Permission denied"):
+        read_layers(tmp_path / "c.toml", [], {})
+
+
+def test_a_model_in_a_folder_that_may_not_be_looked_into_is_looked_for_elsewhere(tmp_path, monkeypatch):
+    found = Path.exists
+
+    def exists(self):
+        if tmp_path in self.parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return found(self)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert find("nmnist", tmp_path) != tmp_path / "nmnist"
+    assert find("none-such", tmp_path) == tmp_path / "none-such"

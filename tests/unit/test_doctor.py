@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -290,3 +291,13 @@ def test_mistakes_of_the_caller(place, capsys):
     complained(firstspike("doctor", "--timeout", "0"), os.EX_USAGE, "'0'")
     assert cli.main(["workers", "doctor", "nul"]) == os.EX_USAGE
     assert "'nul'" in capsys.readouterr().err
+
+
+def test_a_place_for_sockets_that_may_not_be_looked_into_is_an_answer(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    fact = doctor.endpoint(f"ipc://{tmp_path}/sub/p")
+    assert not fact.ok
+    assert f"{tmp_path}/sub: cannot be looked at: Permission denied" in fact.text

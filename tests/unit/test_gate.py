@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from pathlib import Path
 
 import pytest
 import zmq
 
-from firstspike.gate import Allowance, Gate
+from firstspike.gate import Allowance, Gate, make_room
 
 
 @pytest.fixture
@@ -81,3 +82,23 @@ def test_its_descriptor_goes_with_the_connection(gate, ends):
     assert (len(gate), descriptors()) == (1, before + 1)
     gate._leave(server.fileno())
     assert (len(gate), descriptors()) == (0, before)
+
+
+@pytest.mark.parametrize(
+    ("limits", "most", "able", "set_to"),
+    [
+        ((1024, 524288), 128, 128, 65536),
+        ((1024, 1024), 128, 96, None),
+        ((1024, 4096), 128, 128, 4096),
+        ((64, 64), 128, 1, None),
+        ((1024, resource.RLIM_INFINITY), 10_000, 10_000, 80_256),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 128, 128, None),
+        ((200_000, 200_000), 128, 128, None),
+    ],
+)
+def test_there_are_descriptors_for_as_many_connections_as_are_let_in(monkeypatch, limits, most, able, set_to):
+    changed = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, to: changed.append(to[0]))
+    assert make_room(most) == able
+    assert [one for one in changed if one != limits[0]] == ([] if set_to is None else [set_to])

@@ -126,14 +126,14 @@ def test_no_key_looks_like_an_option_of_a_command_line(place, monkeypatch):
 def test_a_key_that_goes_while_the_list_is_read_is_off_the_list_and_spoils_nothing(place, monkeypatch):
     for name in ("gone", "here"):
         keys.allow(place, name, keys.make(place / name).public.decode())
-    found = Path.glob
+    found = Path.iterdir
 
-    def glob(self, pattern):
-        paths = sorted(found(self, pattern))
+    def iterdir(self):
+        paths = list(found(self))
         keys.revoke(place, "gone")
         return paths
 
-    monkeypatch.setattr(Path, "glob", glob)
+    monkeypatch.setattr(Path, "iterdir", iterdir)
     assert keys.allowed(place).keys() == {"here"}
 
 
@@ -157,6 +157,20 @@ def test_a_folder_that_may_not_be_looked_into_is_a_wrong_configuration(place, mo
     monkeypatch.setattr(Path, "stat", refuse)
     with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
         access.remote("tcp://127.0.0.1:5600", str(place), place)
+
+
+@pytest.mark.parametrize("name", ["server.key", "server.key_secret"])
+def test_commands_name_a_folder_that_may_not_be_looked_into(place, monkeypatch, name):
+    found = Path.exists
+
+    def exists(self):
+        if self.name == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return found(self)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+        keys.make(place / "server")
 
 
 def test_a_full_disk_leaves_no_half_of_a_secret(place, monkeypatch):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import grp
 import os
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import zmq
@@ -208,6 +210,18 @@ def test_the_folder_of_sockets_is_made_for_owner_and_group_alone(tmp_path):
     assert (tmp_path / "new" / "p.lock").stat().st_mode & 0o777 == 0o600
 
 
+def test_subscribers_do_not_trust_a_folder_that_others_can_write(monkeypatch):
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has 107 bytes
+        folder = Path(short) / f"firstspike-{os.getuid()}"
+        monkeypatch.setattr(endpoints, "runtime_dir", lambda: folder)
+        Subscriber().close()  # nobody has made it yet
+        folder.mkdir()
+        Subscriber().close()
+        folder.chmod(0o777)
+        with pytest.raises(UnavailableError, match="only you can write"):
+            Subscriber()
+
+
 def test_a_group_is_given_folder_and_sockets(tmp_path):
     if os.geteuid() != 0:
         pytest.skip("only root may give a socket to a group that it is not in")
@@ -232,7 +246,9 @@ def test_the_umask_is_as_before(endpoint):
     assert os.umask(before) == 0o022
 
 
-@pytest.mark.parametrize("bad", ["tcp://*:5555", "ipc://relative", "", "ipc:///" + "x" * 200])
+@pytest.mark.parametrize(
+    "bad", ["tcp://*:5555", "ipc://relative", "", "ipc:///" + "x" * 200, "ipc:///a\0b", "/a\udcff"]
+)
 def test_endpoints_that_are_refused(bad):
     with pytest.raises(ConfigError, match="endpoint"):
         endpoints.resolve(bad)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -116,7 +119,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_is_told_once(tmp_path, monke
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(state.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     for windows in (2, 3):
         keeper.count(health(windows))
         keeper.save()
@@ -127,6 +130,50 @@ def test_a_write_that_fails_leaves_the_old_file_and_is_told_once(tmp_path, monke
     keeper.save()
     assert state.read(tmp_path).totals["windows"] == 3
     keeper.close()
+
+
+def test_a_disk_that_hangs_holds_up_nobody_who_tells_or_asks(tmp_path, monkeypatch):
+    keeper, hung, go_on = Keeper(tmp_path, period_s=1000), threading.Event(), threading.Event()
+    fsync = os.fsync
+
+    def hang(file):
+        hung.set()
+        go_on.wait(20)
+        fsync(file)
+
+    with keeper.watching(lambda: [health(1)]):
+        monkeypatch.setattr(os, "fsync", hang)
+        for number in range(3):
+            keeper.learned("camera", [(number, number)])
+            assert hung.wait(5)
+        assert keeper.hot_pixels("camera") == [(2, 2)]
+        keeper.count(health(2))
+        assert not go_on.is_set()
+        go_on.set()
+    assert state.read(tmp_path).hot_pixels == {"camera": [(2, 2)]}
+
+
+def test_a_run_that_cannot_be_counted_is_no_end_of_the_daemon(tmp_path, caplog):
+    def odd():
+        raise ValueError("odd")
+
+    keeper = Keeper(tmp_path, period_s=0.01)
+    with keeper.watching(odd):
+        deadline = time.monotonic() + 10
+        while caplog.text.count("ValueError: odd") < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert caplog.text.count("ValueError: odd") >= 3
+    assert state.read(tmp_path).runs == 1
+
+
+def test_what_was_learned_is_written_before_the_period_is_over(tmp_path):
+    keeper = Keeper(tmp_path, period_s=1000)
+    with keeper.watching(lambda: [health(1)]):
+        keeper.learned("camera", [(1, 2)])
+        deadline = time.monotonic() + 10
+        while not state.read(tmp_path).hot_pixels and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert state.read(tmp_path).hot_pixels == {"camera": [(1, 2)]}
 
 
 def test_a_place_that_cannot_be_made_is_told(tmp_path, caplog):

@@ -10,10 +10,11 @@ import sys
 import time
 
 import pytest
-from tests.support.messages import decision, health, provisional
+from tests.support.messages import decision, energy, health, provisional
 from tests.support.program import complained, firstspike, started
 
 from firstspike.cli import top as cli_top
+from firstspike.cli import watch
 from firstspike.messages import Stamps
 from firstspike.messages_health import BackendHealth, Counters
 from firstspike.top import Top
@@ -101,6 +102,22 @@ def test_names_say_nothing_to_the_terminal():
     _, text = drawn(decision(label="\x1b]0;owned\x07", source="a\x1b[2J.raw"), health())
     assert "\x1b" not in text
     assert "\x07" not in text
+
+
+def test_watch_says_nothing_to_the_terminal_either(capsys):
+    odd = "\x1b]0;owned\x07"
+    backend = BackendHealth(name="openvino", state="failed", reason=odd)
+    messages = [
+        decision(label=odd, status="degraded", reasons=[odd]), provisional(label=odd),
+        energy(name=odd, subject="backend", reason=odd), health().model_copy(update={"backends": [backend]}),
+    ]  # fmt: skip
+    for message in messages:
+        watch._show(message, {}, as_json=False)
+    shown = "".join(capsys.readouterr())
+    assert shown.count("?]0;owned?") >= 6
+    assert "\x1b" not in shown
+    watch._show(messages[0], {}, as_json=True)
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_once_against_a_daemon_and_against_none(tmp_path):

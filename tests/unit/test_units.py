@@ -94,6 +94,26 @@ def test_the_unit_restarts_all_but_what_a_restart_does_not_mend():
     assert found["RuntimeDirectoryMode"] == ["0750"]
 
 
+def test_an_instance_has_all_places_to_itself(tmp_path):
+    script = (ROOT / "packaging/install.sh").read_text()
+    found = re.search(r'^sed "s\|/usr/bin/firstspike.*?> build/firstspike@\.service$', script, re.MULTILINE | re.DOTALL)
+    lines = [line for line in found[0].splitlines() if not line.startswith("put ")]
+    shutil.copytree(SYSTEMD, tmp_path / "systemd")
+    (tmp_path / "build").mkdir()
+    run("sh", "-euc", "\n".join(["PREFIX=/usr etc=/etc", *lines]), cwd=tmp_path)
+    unit, made = UNIT.read_text(), (tmp_path / "build/firstspike@.service").read_text()
+    own = re.compile(
+        r"^(?:(?:State|Cache|Runtime)Directory|User|Environment|ExecStart|ExecReload|Description)=.*", re.M
+    )
+    assert len(own.findall(made)) == 8
+    for line in own.findall(made):
+        assert "%i" in line, line
+        assert not re.search(r"%[SC]/firstspike(?!-%i)", line), line
+    assert own.sub("", made) == own.sub("", unit)
+    for line in keys(UNIT)["ExecStart"] + keys(UNIT)["ExecReload"]:
+        assert "--config /etc/firstspike/config.toml" in line  # else an instance would ask the other daemon
+
+
 def test_sysusers_and_tmpfiles_are_understood(tmp_path):
     for folder in ("etc", "usr/lib"):
         (tmp_path / folder).mkdir(parents=True)

@@ -8,6 +8,7 @@ import signal
 import threading
 from pathlib import Path
 
+from firstspike.cli.output import printable
 from firstspike.config import Loaded, ScheduleSection, load
 from firstspike.config_layers import Layers, read_layers
 from firstspike.messages import Decision, Energy, Provisional
@@ -122,7 +123,7 @@ def describe(decision: Decision) -> str:
         line += f" {joules(decision.energy.dynamic_j, decision.energy.u95_j)} {decision.energy.method}"
     if decision.status != "ok":
         line += f"  {decision.status}: {'; '.join(decision.reasons)}"
-    return line
+    return printable(line)
 
 
 PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
@@ -155,7 +156,7 @@ def describe_energy(energy: Energy, *, why: bool = True) -> str:
     each = energy.classification
     if each is not None and each.dynamic_j is not None:
         line += f", {joules(each.dynamic_j, each.u95_j)} a classification ({energy.inferences})"
-    return f"{line}: {energy.reason}" if energy.reason and why else line
+    return printable(f"{line}: {energy.reason}" if energy.reason and why else line)
 
 
 def describe_provisional(provisional: Provisional) -> str:
@@ -170,7 +171,7 @@ def describe_provisional(provisional: Provisional) -> str:
         line += ", …" if len(first.candidates) > 5 else ""
     if stamps.clock == "monotonic":
         line += f" {(stamps.published_ns - stamps.closed_ns) / 1e6:7.2f} ms"
-    return line
+    return printable(line)
 
 
 def describe_totals(counters: Counters) -> str:

@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
     endpoint = doctor.endpoint(loaded.config.publish.endpoint if loaded else "auto")
     models = doctor.models()
     installation = doctor.installation(loaded)
-    found = doctor.accelerators(doctor.sections(loaded), args.timeout)
     with _quiet():
+        found = doctor.accelerators(doctor.sections(loaded), args.timeout)
         plans = doctor.plans(loaded, args.timeout) if loaded else []
     ok = configuration.ok and library.ok and endpoint.ok and bool(plans) and all(plan.ok for plan in plans)
     ok = ok and not any(check.state == "wrong" for check in installation)

@@ -35,6 +35,11 @@ def emit_json(value: Any) -> None:
     emit(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
 
+def printable(line: str) -> str:
+    """A line that says nothing to the terminal: labels, names and reasons come from files, workers and other hosts."""
+    return "".join(one if one.isprintable() else "?" for one in line)
+
+
 def say(text: str, end: str = "\n") -> None:
     """Tell the person on standard error, if it can be written: work does not end for want of it."""
     with contextlib.suppress(OSError, ValueError):

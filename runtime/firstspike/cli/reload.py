@@ -33,9 +33,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "endpoint", nargs="?", metavar="ENDPOINT", help="where it publishes (default: as the configuration says)"
     )
     command.add_argument("--config", type=Path, metavar="FILE", help="its configuration (else $FIRSTSPIKE_CONFIG)")
-    command.add_argument("--pid", type=int, required=True, metavar="PID", help="its process")
+    command.add_argument("--pid", type=_pid, required=True, metavar="PID", help="its process")
     command.add_argument("--timeout", type=seconds, default=120.0, metavar="S", help="longest wait (default 120)")
     command.set_defaults(run=run)
+
+
+def _pid(text: str) -> int:
+    """One process: 0 and below are a group's, or everybody's."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text!r} is no process's number")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from firstspike.cli.common import (
     describe_totals,
     stop_on_signal,
 )
-from firstspike.cli.output import emit, emit_json, say
+from firstspike.cli.output import emit, emit_json, printable, say
 from firstspike.client import Message, Subscriber
 from firstspike.errors import UnavailableError
 from firstspike.messages import Decision, Energy, Health, Provisional, to_plain
@@ -131,5 +131,5 @@ def _show_changes(health: Health, told: dict[str, str]) -> None:
     for subject, text in now.items():
         # That all is well is news only after it was not.
         if told.get(subject, "ok" if subject.endswith("health") else "ready") != text:
-            say(f"{subject}: {text}")
+            say(printable(f"{subject}: {text}"))
     told.update(now)

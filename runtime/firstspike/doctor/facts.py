@@ -55,6 +55,9 @@ def endpoint(wanted: str) -> Fact:
             claim.require_own(path.parent)
     except FirstspikeError as error:
         return Fact(ok=False, text=str(error), fix="set [publish] endpoint")
+    except OSError as error:
+        text = f"{error.filename}: cannot be looked at: {error.strerror}"
+        return Fact(ok=False, text=text, fix="set [publish] endpoint, or XDG_RUNTIME_DIR")
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(0.2)
         if client.connect_ex(os.fsencode(path)) == 0:
