@@ -162,7 +162,7 @@ class Road:
         elif way == "next":
             self.rooms = new
         elif self.name is None or self.alike(new) or self._stopping():
-            self.rooms = replace(new, pipeline=old.pipeline)  # what became of it is still told
+            self.rooms = replace(new, pipeline=old.pipeline, switch=old.switch)  # what became of it is still told
         else:
             self.join()
             self.rooms = new
