@@ -199,7 +199,12 @@ def find(model: str, base: Path) -> Path:
     /usr/share/firstspike/models. What is found nowhere is returned as a path, for `open_bundle` to explain.
     """
     candidates = [base / model, *(place / model for place in places() if "/" not in model)]
-    return next((path for path in candidates if (path / MANIFEST).exists()), base / model)
+    return next((path for path in candidates if os.access(path / MANIFEST, os.F_OK)), base / model)
+
+
+def _came_along() -> str:
+    """Names of the models that came with firstspike."""
+    return ", ".join(sorted({path.parent.name for place in places() for path in place.glob(f"*/{MANIFEST}")})) or "none"
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -214,7 +219,7 @@ def open_bundle(folder: Path) -> Bundle:
         raw = _read(manifest_path, MAX_MANIFEST_BYTES)
     except FileNotFoundError:
         raise NoInputError(
-            f"{folder}: no model bundle here (no {MANIFEST}): name a folder such as models/nmnist"
+            f"{folder}: no model bundle here (no {MANIFEST}): name a folder that has one, or one of {_came_along()}"
         ) from None
     except OSError as error:
         raise NoInputError(f"{manifest_path}: cannot be read: {error.strerror}") from None

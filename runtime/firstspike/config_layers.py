@@ -103,7 +103,8 @@ def read_layers(file: Path | None, settings: Sequence[str], environment: Mapping
         file = SYSTEM_FILE
     if file is not None:
         layers.main_file, layers.base = file, file.resolve().parent
-        for part in [file, *sorted((layers.base / "conf.d").glob("*.toml"))]:
+        _read_file(layers, file)
+        for part in sorted((layers.base / "conf.d").glob("*.toml")):
             _read_file(layers, part)
     for name, text in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX):

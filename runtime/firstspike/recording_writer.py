@@ -150,12 +150,7 @@ class RecordingFile:
         now = time.monotonic()
         if self._free_bytes and now - self._looked > LOOK_S:
             self._looked = now
-            free = shutil.disk_usage(self.path.parent).free
-            if free < self._free_bytes:
-                raise FullError(
-                    f"{self.path.parent}: {free >> 20} MiB are free, less than the floor of {self._free_bytes >> 20}: "
-                    "recording stopped: make room"
-                )
+            require_free(self.path.parent, self._free_bytes)
 
     def write(self, events: Events) -> None:
         """Append events; those that the file cannot hold are counted.
@@ -210,6 +205,15 @@ class RecordingFile:
         self._temporary.unlink(missing_ok=True)
 
 
+def require_free(folder: Path, floor: int) -> None:
+    """Raise FullError if less than `floor` bytes are free in a folder."""
+    free = shutil.disk_usage(folder).free
+    if free < floor:
+        raise FullError(
+            f"{folder}: {free >> 20} MiB are free, less than the floor of {floor >> 20} (--free-mib): make room"
+        )
+
+
 @contextlib.contextmanager
 def _errors(path: Path) -> Iterator[None]:
     try:
@@ -245,6 +249,21 @@ class Rotation:
             path = self._path.with_name(f"{self._path.stem}-{self._number:04}{self._path.suffix}")
             if not path.exists():
                 return path
+
+    def look(self, free_bytes: int) -> None:
+        """Say before the first event comes that no file could be written.
+
+        Raises:
+            FullError: less than `free_bytes` are free.
+            OutputError: the folder is not there or closed, or the file exists.
+        """
+        folder = self._path.parent
+        with _errors(self._path):
+            if not self._numbered and os.path.lexists(self._path):
+                raise OutputError(f"{self._path} exists: name another file")
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+            require_free(folder, free_bytes)
 
     def split(self, events: Events, first_us: int) -> int:
         """How many of the events belong to the file that began at `first_us`; they are in order."""

@@ -16,7 +16,7 @@ UNIT = "firstspike.service"
 WATCHDOG_S, RESTART_S = 5, 1
 CONFIG = "/etc/firstspike/config.toml"
 SIMULATED = '[model]\npath = "nmnist"\n[source]\nkind = "simulated"\n'
-DROP_IN = f"[Service]\nWatchdogSec={WATCHDOG_S}\nRestartSec={RESTART_S}\n[Unit]\nStartLimitIntervalSec=0\n"
+DROP_IN = f"[Service]\nWatchdogSec={WATCHDOG_S}\nRestartSec={RESTART_S}\n"
 
 
 @pytest.fixture(scope="module")

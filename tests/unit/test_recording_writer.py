@@ -245,6 +245,7 @@ def test_the_command_records_what_is_sent_until_it_is_told_to_stop(tmp_path):
         (["x.raw"], 64, "nothing to record from"),
         (["x.raw", "--from", "udp://0.0.0.0:1"], 78, "open to other machines"),
         (["x.raw", "--set", "source.kind=simulated"], 78, "is not live"),
+        (["gone/x.raw", "--from", "udp://127.0.0.1:1"], 74, "gone/x.raw cannot be written: No such file"),
         (["x.raw", "--from", "udp://127.0.0.1:1", "--seconds", "0"], 64, "no positive number"),
     ],
 )

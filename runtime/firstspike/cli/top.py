@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 
+from firstspike import endpoints
 from firstspike.cli.common import stop_on_signal
 from firstspike.cli.doctor import seconds
 from firstspike.cli.output import emit
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
                 if args.once and top.health is None and not top.streams:
                     raise UnavailableError(
                         f"{subscriber.endpoint}: nothing came for {args.interval:g} s: is a daemon running there?"
+                        f"{endpoints.closed()}"
                     )
                 _draw(top, subscriber, time.monotonic() - began, own=own)
                 if args.once:

@@ -51,7 +51,7 @@ def endpoint(wanted: str) -> Fact:
     try:
         resolved = endpoints.of_daemon(wanted)
         path = endpoints.path_of(resolved)
-        if path.parent.exists():
+        if os.access(path.parent, os.F_OK):
             publish.require_own(path.parent)
     except FirstspikeError as error:
         return Fact(ok=False, text=str(error), fix="set [publish] endpoint")
@@ -60,7 +60,7 @@ def endpoint(wanted: str) -> Fact:
         if client.connect_ex(os.fsencode(path)) == 0:
             return Fact(ok=True, text=f"{resolved}, where a daemon listens")
     folder = path.parent
-    while not folder.exists():
+    while not os.access(folder, os.F_OK) and folder != folder.parent:
         folder = folder.parent
     if not os.access(folder, os.W_OK | os.X_OK):
         return Fact(ok=False, text=f"{folder}: cannot be written", fix="set [publish] endpoint, or XDG_RUNTIME_DIR")
