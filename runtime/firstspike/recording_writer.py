@@ -290,7 +290,8 @@ class Recorder:
     """
 
     RESET_US = 1_000_000
-    """A fall of the time by more is another time base, which needs another file."""
+    """A fall of the time by more is another time base, which needs another file; so is a leap beyond `LEAP_US`."""
+    LEAP_US = evt3_writer.MAX_SILENCE_US
 
     def __init__(
         self, rotation: Rotation, format: Format, free_bytes: int, tell: Callable[[RecordingFile], None]  # noqa: A002
@@ -373,7 +374,7 @@ class Recorder:
         if not len(events):
             self._complete()
             return
-        if self._file is not None and int(events["t"][0]) < self._last_us - self.RESET_US:
+        if self._file is not None and not -self.RESET_US <= int(events["t"][0]) - self._last_us <= self.LEAP_US:
             self._complete()
         while len(events):
             if self._file is None:
@@ -381,7 +382,8 @@ class Recorder:
                 self._file = RecordingFile(
                     self._rotation.name(), self._format, *size, source=source, free_bytes=self._free_bytes
                 )
-            n = self._rotation.split(events, self._first_us)
+            leaps = np.flatnonzero(np.diff(events["t"]) > self.LEAP_US)
+            n = min(self._rotation.split(events, self._first_us), int(leaps[0]) + 1 if len(leaps) else len(events))
             self._file.write(events[:n])
             if n:
                 self._last_us = max(self._last_us, int(events["t"][n - 1]))

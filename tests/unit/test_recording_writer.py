@@ -98,6 +98,33 @@ def test_evt3_words_give_back_any_events_however_they_are_cut(rows, size):
     np.testing.assert_array_equal(got, events)
 
 
+@pytest.mark.parametrize("began", [1_631_717_221_674_515, 90_000_000_000_000])
+def test_evt3_of_a_camera_that_tells_unix_time_begins_in_the_first_turn_of_its_counter(began):
+    events = events_of(3000)
+    events["t"] += began - events["t"][0]
+    encoder, decoder = Evt3Encoder(), Evt3(Stats())
+    words = np.concatenate([encoder.encode(events[:7]), encoder.encode(events[7:])])
+    assert words.nbytes <= 8 * len(events)
+    got = join([batch.copy() for batch in decoder.batches(words)])
+    assert got["t"][0] == began % (1 << 24)
+    np.testing.assert_array_equal(np.diff(got["t"]), np.diff(events["t"]))
+
+
+@pytest.mark.parametrize(("format", "suffix"), FORMATS)
+def test_a_clock_that_is_set_to_unix_time_begins_another_file(tmp_path, format, suffix):  # noqa: A002
+    events = events_of(300)
+    events["t"][100:] += 1_631_717_221_674_515
+    events["t"][200:] += 1_000_000_000_000
+    recorder = recorder_of(tmp_path / f"a{suffix}", format, max_s=1e6)
+    recorder.put(events[:150].copy(), (320, 240), "c")
+    recorder.put(events[150:200].copy(), (320, 240), "c")
+    recorder.put(events[200:].copy(), (320, 240), "c")
+    recorder.close()
+    parts = [read(path)[1] for path in sorted(tmp_path.iterdir())]
+    assert [len(part) for part in parts] == [100, 100, 100]
+    np.testing.assert_array_equal(join(parts)["x"], events["x"])
+
+
 def test_evt3_headers_hold_no_second_line_of_a_cameras_name():
     assert header(9, 8, "a\nb").count(b"\n") == 5
 

@@ -10,6 +10,8 @@ from firstspike.types import Events
 MAX_SIDE = 2048
 """11 bits a coordinate."""
 _HIGH_LOOP = 4096
+MAX_SILENCE_US = 86_400_000_000
+"""A day. What lies further ahead is another time base, such as Unix time: telling it in steps would fill the disk."""
 _MOST_HIGH_STEP = 1024
 """A reader knows a wrap of TIME_HIGH by its fall: longer silences are told in steps."""
 
@@ -24,6 +26,9 @@ def header(width: int, height: int, source: str) -> bytes:
 
 class Evt3Encoder:
     """Encodes events in order of time, which is not below zero; keeps the state between calls.
+
+    The format counts 16.8 s and begins anew; a reader knows how often by the falls alone. So a time that is more than
+    `MAX_SILENCE_US` ahead, at the beginning of zero, is written without its whole turns.
 
     Every event is a word of its own (ADDR_X), after its row and time where they change: no vectors. So it takes about
     2 to 8 bytes an event.
@@ -68,7 +73,10 @@ class Evt3Encoder:
         places = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
         parts, last = [], 0
         for jump in jumps.tolist():
-            steps = np.arange(max(0, int(before[jump])), int(high[jump]), _MOST_HIGH_STEP)
+            begin, end = max(0, int(before[jump])), int(high[jump])
+            if end - begin > MAX_SILENCE_US >> 12:
+                continue
+            steps = np.arange(begin, end, _MOST_HIGH_STEP)
             parts += [out[last : places[jump]], (0x8000 | steps % _HIGH_LOOP).astype("<u2")]
             last = int(places[jump])
         return np.concatenate([*parts, out[last:]])
