@@ -59,8 +59,10 @@ def of_daemon(endpoint: str) -> str:
     return own
 
 
-def closed() -> str:
-    """What to tell whoever found no daemon: that the machine's service is there, but not for them; else nothing."""
+def closed(endpoint: str = "") -> str:
+    """What to tell whoever heard nothing: over TCP of keys, else whether the machine's service is not for them."""
+    if endpoint.startswith(TCP):
+        return " (strangers are told nothing: is --server-key its key, and is yours on its list: firstspike keys list?)"
     try:
         group = SERVICE.parent.stat().st_gid
         name = grp.getgrgid(group).gr_name

@@ -76,6 +76,8 @@ def make(path: Path, *, force: bool = False) -> Pair:
     if there and not force:
         raise UsageError(f"{there[0]}: is there already: --force makes a new one, and whoever knows the old one is out")
     public, secret = zmq.curve_keypair()
+    while public.startswith(b"-"):  # one of 85 would be taken for an option where it is typed
+        public, secret = zmq.curve_keypair()
     pair = Pair(public, secret)
     _write(_secret(path), _text(pair.public, pair.secret), force=force)
     _write(_public(path), _text(pair.public, None), force=force)

@@ -108,6 +108,7 @@ def test_who_may_not_subscribe_is_told_which_group_may(closed, monkeypatch):
         assert f"those of the service in {closed} are for the group" in endpoints.closed()
     monkeypatch.setattr(endpoints, "SERVICE", closed.parent / "nothing" / "firstspike.pub")
     assert endpoints.closed() == ""
+    assert "firstspike keys list" in endpoints.closed("tcp://device:5600")
 
 
 def test_a_recordings_place_is_looked_at_before_the_first_event_comes(closed, tmp_path):

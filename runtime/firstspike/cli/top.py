@@ -19,6 +19,8 @@ from firstspike.top import Top
 HOME_AND_CLEAR, END_OF_LINE, REST = "\x1b[H", "\x1b[K", "\x1b[J"
 OWN_SCREEN, BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 POLL_S = 0.05
+HEALTH_S = 5.0
+"""Longest wait of `--once` for the daemon's health, which it tells once a second."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,10 +50,13 @@ def run(args: argparse.Namespace) -> int:
                 while (left := began + args.interval - time.monotonic()) > 0 and not stopping.is_set():
                     if (message := subscriber.receive(min(left, POLL_S))) is not None:
                         top.take(message)
+                while args.once and top.streams and top.health is None and time.monotonic() < began + HEALTH_S:
+                    if (message := subscriber.receive(POLL_S)) is not None:
+                        top.take(message)
                 if args.once and top.health is None and not top.streams:
                     raise UnavailableError(
                         f"{subscriber.endpoint}: nothing came for {args.interval:g} s: is a daemon running there?"
-                        f"{endpoints.closed()}"
+                        f"{endpoints.closed(subscriber.endpoint)}"
                     )
                 _draw(top, subscriber, time.monotonic() - began, own=own)
                 if args.once:
