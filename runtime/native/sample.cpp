@@ -70,16 +70,18 @@ struct fs_sampler {
     }
   }
 
-  // Cheap wake-ups, and nobody's work is interrupted: neither has to be allowed, nor does it matter if it is not.
-  void be_modest(int64_t shortest_ns) {
-    const sched_param none{};
-    pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
-    prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(shortest_ns / 10));
+  // Cheap wake-ups: a tenth of the interval of now, since a tenth of a long one would keep a short one waiting.
+  void allow_slack() {
+    if (slack_for_ns == interval_ns) return;
+    slack_for_ns = interval_ns;
+    prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(interval_ns / 10));
   }
 
   void run() {
     std::unique_lock lock(mutex);
-    be_modest(interval_ns);
+    // Nobody's work is interrupted. This and the slack need not be allowed, nor does it matter if they are not.
+    const sched_param none{};
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
     double turn = 0.0;
     auto due = Clock::now();
     while (!stopping) {
@@ -105,6 +107,7 @@ struct fs_sampler {
         const auto now = Clock::now();
         due = std::max(last + wait, now - wait);  // what was missed is not made up for
         if (stopping || due <= now) break;
+        allow_slack();
         wake.wait_until(lock, due);
       }
     }
@@ -122,7 +125,7 @@ struct fs_sampler {
   std::vector<int> fds;   // the thread's own
   std::vector<int> next;  // to be taken where `changed`
   std::vector<bool> changed;
-  int64_t room, interval_ns, taken = 0, given = 0;
+  int64_t room, interval_ns, taken = 0, given = 0, slack_for_ns = 0;
   std::vector<int64_t> times;
   std::vector<fs_sample_file> kept, latest;
   bool stopping = false;
