@@ -74,14 +74,21 @@ install -d "$DESTDIR$etc/firstspike/conf.d"
 put build/manual/firstspike.1 "$PREFIX/share/man/man1/firstspike.1"
 put build/manual/firstspike.toml.5 "$PREFIX/share/man/man5/firstspike.toml.5"
 put build/manual/firstspike.bash "$PREFIX/share/bash-completion/completions/firstspike"
-for file in README.md CHANGELOG.md LICENSE config.toml docs/*.md; do put "$file" "$PREFIX/share/doc/firstspike/$(basename "$file")"; done
+# As in the checkout, so that their links go on to work.
+documents=$PREFIX/share/doc/firstspike
+for file in README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md LICENSE config.toml docs/*.md docs/*/*.md docs/*/*.json; do put "$file" "$documents/$file"; done
+for card in models/*/CARD.md; do
+    install -d "$DESTDIR$documents/$(dirname "$card")"
+    ln -sf "$PREFIX/share/firstspike/$card" "$DESTDIR$documents/$card"
+    echo "$documents/$card" >> "$list"
+done
 install -m 644 "$list" "$DESTDIR$venv/installed"
 if [ -z "$DESTDIR" ]; then
     if command -v systemd-sysusers >/dev/null; then systemd-sysusers firstspike.conf; systemd-tmpfiles --create firstspike.conf; fi
     if [ -d /run/systemd/system ]; then
         systemctl daemon-reload
         if command -v udevadm >/dev/null; then
-            udevadm control --reload || true
+            udevadm control --reload 2>/dev/null || true  # in a container none runs
             udevadm trigger --subsystem-match=usb --subsystem-match=powercap || true
         fi
     fi

@@ -203,6 +203,11 @@ def find(model: str, base: Path) -> Path:
     return next((path for path in candidates if is_there(path / MANIFEST)), base / model)
 
 
+def _came_along() -> str:
+    """Names of the models that came with firstspike."""
+    return ", ".join(sorted({path.parent.name for place in places() for path in place.glob(f"*/{MANIFEST}")})) or "none"
+
+
 def open_bundle(folder: Path) -> Bundle:
     """Read and verify a bundle.
 
@@ -215,7 +220,7 @@ def open_bundle(folder: Path) -> Bundle:
         raw = _read(manifest_path, MAX_MANIFEST_BYTES)
     except FileNotFoundError:
         raise NoInputError(
-            f"{folder}: no model bundle here (no {MANIFEST}): name a folder such as models/nmnist"
+            f"{folder}: no model bundle here (no {MANIFEST}): name a folder that has one, or one of {_came_along()}"
         ) from None
     except OSError as error:
         raise NoInputError(f"{manifest_path}: cannot be read: {error.strerror}") from None

@@ -5,6 +5,7 @@ The publish socket has an endpoint; the snapshot socket's is that with `.snapsho
 
 from __future__ import annotations
 
+import grp
 import os
 import re
 from pathlib import Path
@@ -59,6 +60,22 @@ def of_daemon(endpoint: str) -> str:
     if endpoint == AUTO and not is_there(path_of(own)) and os.access(SERVICE, os.R_OK | os.W_OK):
         return f"{IPC}{SERVICE}"
     return own
+
+
+def closed(endpoint: str = "") -> str:
+    """What to tell whoever heard nothing: over TCP of keys, else whether the machine's service is not for them."""
+    if endpoint.startswith(TCP):
+        return " (strangers are told nothing: is --server-key its key, and is yours on its list: firstspike keys list?)"
+    try:
+        group = SERVICE.parent.stat().st_gid
+        name = grp.getgrgid(group).gr_name
+    except (OSError, KeyError):
+        return ""
+    if os.access(SERVICE.parent, os.X_OK):
+        return ""
+    return (
+        f" (those of the service in {SERVICE.parent} are for the group {name}: usermod -aG {name} USER, log in again)"
+    )
 
 
 def resolve_tcp(endpoint: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from firstspike.errors import OutputError
-from firstspike.recording_writer import Format, FullError, RecordingFile
+from firstspike.recording_writer import Format, FullError, RecordingFile, errors, require_free
 from firstspike.types import EVENT, Events, pick
 from firstspike.window import MAX_TIME_US
 
@@ -67,6 +69,21 @@ class Rotation:
             path = self._path.with_name(f"{self._path.stem}-{self._number:04}{self._path.suffix}")
             if not path.exists():
                 return path
+
+    def look(self, free_bytes: int) -> None:
+        """Say before the first event comes that no file could be written.
+
+        Raises:
+            FullError: less than `free_bytes` are free.
+            OutputError: the folder is not there or closed, or the file exists.
+        """
+        folder = self._path.parent
+        with errors(self._path):
+            if not self._numbered and os.path.lexists(self._path):
+                raise OutputError(f"{self._path} exists: name another file")
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+            require_free(folder, free_bytes)
 
     def split(self, events: Events, first_us: int) -> int:
         """How many of the events belong to the file that began at `first_us`; they are in order."""

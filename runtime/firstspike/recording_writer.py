@@ -119,7 +119,7 @@ class RecordingFile:
         self._last_us = 0
         self._free_bytes = free_bytes
         self._looked = -LOOK_S
-        with _errors(path):
+        with errors(path):
             self._look()
             if path.exists():
                 raise OutputError(f"{path} exists: name another file")
@@ -140,19 +140,14 @@ class RecordingFile:
         Raises:
             OutputError: it is not there any more.
         """
-        with _errors(self.path):
+        with errors(self.path):
             return self._temporary.stat().st_size
 
     def _look(self) -> None:
         now = time.monotonic()
         if self._free_bytes and now - self._looked > LOOK_S:
             self._looked = now
-            free = shutil.disk_usage(self.path.parent).free
-            if free < self._free_bytes:
-                raise FullError(
-                    f"{self.path.parent}: {free >> 20} MiB are free, less than the floor of {self._free_bytes >> 20}: "
-                    "recording stopped: make room"
-                )
+            require_free(self.path.parent, self._free_bytes)
 
     def write(self, events: Events) -> None:
         """Append events; those that the file cannot hold are counted.
@@ -163,7 +158,7 @@ class RecordingFile:
         """
         if not len(events):
             return
-        with _errors(self.path):
+        with errors(self.path):
             self._look()
             fit = self._fitting(events)
             if len(fit):
@@ -194,7 +189,7 @@ class RecordingFile:
             OutputError: that failed; nothing is left.
         """
         try:
-            with _errors(self.path):
+            with errors(self.path):
                 self._codec.finish()
                 self.path = _named(self._temporary, self.path)
         except BaseException:
@@ -241,8 +236,19 @@ def _moved(temporary: Path, target: Path) -> bool:
     return True
 
 
+def require_free(folder: Path, floor: int) -> None:
+    """Raise FullError if less than `floor` bytes are free in a folder."""
+    free = shutil.disk_usage(folder).free
+    if free < floor:
+        raise FullError(
+            f"{folder}: {free >> 20} MiB are free, less than the floor of {floor >> 20}: nothing more is recorded: "
+            "make room"
+        )
+
+
 @contextlib.contextmanager
-def _errors(path: Path) -> Iterator[None]:
+def errors(path: Path) -> Iterator[None]:
+    """What the system refuses, as an OutputError that names the file."""
     try:
         yield
     except OSError as error:

@@ -144,6 +144,22 @@ def test_a_rate_that_rises_takes_effect_at_once(power):
         until(reader, value_of(4.0))
 
 
+def test_the_timers_slack_follows_the_rate(power):
+    """A tenth of a period of 100 s would let a reading of the next rate be 10 s late."""
+    before = {task.name for task in Path("/proc/self/task").iterdir()}
+    with reading(power[0], hz=0.01) as reader:
+        until(reader, value_of(4.0))
+        threads = {task.name for task in Path("/proc/self/task").iterdir()} - before
+        reader.every(0.002)
+        until(reader, value_of(4.0))
+        until(reader, value_of(4.0))  # so that it waited at the new rate
+        try:
+            slack = {int(Path(f"/proc/{thread}/timerslack_ns").read_text()) for thread in threads}
+        except OSError as error:
+            pytest.skip(f"a thread's timer slack cannot be read here: {error}")
+    assert slack == {200_000}
+
+
 def test_a_counter_wraps_around_between_batches(package):
     meter, file = package
     range_ = meter._counters[0].range_

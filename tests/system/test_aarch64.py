@@ -1,10 +1,11 @@
-"""The emulator on 64-bit ARM: compiled for it here, and run by QEMU. Skips where the two are not installed.
+"""The native library on 64-bit ARM: compiled for it here, and run by QEMU. Skips where the two are not installed.
 
 On Debian: apt-get install g++-aarch64-linux-gnu qemu-user-static.
 """
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from tests.unit.networks import cases, lenet
 
+from firstspike import native
 from firstspike.native import KERNELS
 from firstspike.ttfs import definition
 from firstspike.ttfs.network import Conv, Dense, Flatten, MaxPool
@@ -71,6 +73,38 @@ def program(tmp_path_factory):
     driver = ROOT / "tests" / "support" / "replay_network.cpp"
     subprocess.run([*common, "-static", *sources, driver, *objects, "-o", folder / "replay"], check=True)
     return folder / "replay"
+
+
+def digest(folder, compiler, library):
+    """The driver of what is no network, with a library of its processor."""
+    driver = ROOT / "tests" / "support" / "native_digest.cpp"
+    subprocess.run([compiler, "-std=c++20", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE}", driver, library,
+                    f"-Wl,-rpath,{library.parent}", "-o", folder / "digest"], check=True)  # fmt: skip
+    return folder / "digest"
+
+
+def test_encoder_filters_decoder_and_sampler_say_on_arm_what_they_say_here(tmp_path):
+    """The whole library, by CMakeLists.txt and its flags."""
+    arm, here = tmp_path / "arm", tmp_path / "here"
+    here.mkdir()
+    ninja = shutil.which("ninja", path=str(Path(sys.executable).parent)) or "ninja"
+    configure = [sys.executable, "-m", "cmake", "-S", NATIVE, "-B", arm, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}",
+                 f"-DCMAKE_CXX_COMPILER={CXX}", "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_SYSTEM_NAME=Linux",
+                 "-DCMAKE_SYSTEM_PROCESSOR=aarch64"]  # fmt: skip
+    subprocess.run(configure, check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-m", "cmake", "--build", arm], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    (tmp_path / "power").write_text("1234567\n")
+    ours = digest(here, "g++", Path(native.library()._name).resolve())
+    expected = subprocess.run([ours, tmp_path / "power"], capture_output=True, text=True, check=True).stdout
+    assert "refused" not in expected
+    assert "in order 1, 8 bytes '1234567\n', -9" in expected  # -9: EBADF, the file that is none
+    theirs = digest(arm, CXX, arm / "libfirstspike.so")
+    for processor in ("max", "cortex-a57"):
+        run_it = [QEMU, "-L", "/usr/aarch64-linux-gnu", "-cpu", processor, theirs, tmp_path / "power"]
+        ran = subprocess.run(run_it, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout == expected
 
 
 @pytest.fixture(scope="module")

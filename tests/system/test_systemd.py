@@ -17,7 +17,7 @@ UNIT = "firstspike.service"
 WATCHDOG_S, RESTART_S = 5, 1
 CONFIG = "/etc/firstspike/config.toml"
 SIMULATED = '[model]\npath = "nmnist"\n[source]\nkind = "simulated"\n'
-DROP_IN = f"[Service]\nWatchdogSec={WATCHDOG_S}\nRestartSec={RESTART_S}\n[Unit]\nStartLimitIntervalSec=0\n"
+DROP_IN = f"[Service]\nWatchdogSec={WATCHDOG_S}\nRestartSec={RESTART_S}\n"
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +147,25 @@ def test_what_another_start_would_not_mend_is_not_tried_again(service):
     assert found == {"ActiveState": "failed", "SubState": "failed", "ExecMainStatus": "78"}
     error = service.journal("-u", UNIT, "-p", "err", "-n", "20")
     assert f"window.sizes = 3 ({CONFIG}:6): unknown key" in error
+
+
+def test_it_is_never_given_up_however_often_it_is_started(service):
+    for _ in range(12):
+        service("systemctl", "restart", UNIT)
+    assert service.show(UNIT, "ActiveState") == "active"
+
+
+def test_a_reload_after_the_endpoint_was_changed_says_that_it_cannot_be(service):
+    service.write(CONFIG, SIMULATED + '[publish]\nendpoint = "ipc:///run/firstspike/other.pub"\n')
+    assert service("systemctl", "reload", UNIT, check=False).returncode != 0
+    assert "cannot be changed in a running daemon" in service.show(UNIT, "StatusText")
+
+
+def test_an_ordinary_user_may_ask_the_doctor(service):
+    done = service("setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", "env", "HOME=/nowhere", "firstspike",
+                   "doctor", check=False)  # fmt: skip
+    assert "a fault of firstspike" not in done.stderr
+    assert "/var/lib/firstspike/workers, where the service's are, is not for you to look into" in done.stdout
 
 
 def test_it_stops_in_good_order_and_keeps_its_totals(service):

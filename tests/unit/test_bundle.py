@@ -73,6 +73,8 @@ def test_what_is_wrong_is_named(folder, changes, named):
 def test_no_bundle_here(tmp_path):
     with pytest.raises(NoInputError, match="no model bundle here"):
         bundle.open_bundle(tmp_path)
+    with pytest.raises(NoInputError, match=r"or one of .*nmnist"):
+        bundle.open_bundle(tmp_path)
 
 
 def test_a_model_may_be_given_by_name(tmp_path, folder, monkeypatch):

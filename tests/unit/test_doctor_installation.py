@@ -133,6 +133,14 @@ def test_a_camera_that_may_not_be_opened(root, monkeypatch):
     assert (check.state, "udev rules" in check.fix) == ("warning", True)
 
 
+def test_what_is_missing_has_a_fix_on_a_machine_with_nothing_plugged_in(root, monkeypatch):
+    monkeypatch.setattr(room, "GROUP", "nobody-has-this")
+    assert "simulated" in looked("cameras", root)[0].fix
+    (root / "sys/bus/usb/devices").mkdir(parents=True)
+    assert "plug one in" in looked("cameras", root)[0].fix
+    assert looked("group", root)[0].fix == "groupadd --system nobody-has-this"
+
+
 def test_sockets(root, tmp_path):
     path = tmp_path / "p"
     loaded = config(f"publish.endpoint={path}")

@@ -260,3 +260,15 @@ def test_the_commands(place, tmp_path, capsys):
     assert keys.server(place).secret.decode() not in printed
     assert cli.main(["keys", "revoke", "laptop", "--keys", str(place)]) == 0
     assert keys.allowed(place) == {}
+
+
+def test_no_key_begins_as_an_option_does(tmp_path, monkeypatch):
+    good = next(pair for pair in iter(zmq.curve_keypair, None) if not pair[0].startswith(b"-"))
+    pairs = iter([(b"-" + good[0][1:], good[1]), good])
+    monkeypatch.setattr(keys.zmq, "curve_keypair", lambda: next(pairs))
+    assert keys.make(tmp_path / "a").public == good[0]
+
+
+def test_what_is_no_key_and_no_file_is_called_so(tmp_path):
+    done = firstspike("keys", "allow", "laptop", "LAPTOPS_PUBLIC_KEY", "--keys", tmp_path)
+    complained(done, os.EX_CONFIG, "'LAPTOPS_PUBLIC_KEY': is no public key: 40 characters")

@@ -334,6 +334,7 @@ def test_the_time_is_over_also_while_there_is_no_camera(tmp_path):
         (["x.raw"], 64, "nothing to record from"),
         (["x.raw", "--from", "udp://0.0.0.0:1"], 78, "open to other machines"),
         (["x.raw", "--set", "source.kind=simulated"], 78, "is not live"),
+        (["gone/x.raw", "--from", "udp://127.0.0.1:1"], 74, "gone/x.raw cannot be written: No such file"),
         (["x.raw", "--from", "udp://127.0.0.1:1", "--seconds", "0"], 64, "no positive number"),
     ],
 )

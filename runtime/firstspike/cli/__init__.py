@@ -90,6 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except PermissionError as error:
+        # Whatever was named: no fault of ours, and code 66, which the service manager does not try again.
+        log.debug("", exc_info=True)
+        _complain(f"{error.filename or 'a file'}: {error.strerror}: run it as a user who may, or change its mode")
+        return os.EX_NOINPUT
     except Exception as error:
         log.debug("", exc_info=True)
         _complain(f"a fault of firstspike: {type(error).__name__}: {error} (FIRSTSPIKE__LOG__LEVEL=debug shows where)")

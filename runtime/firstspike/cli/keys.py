@@ -64,7 +64,7 @@ def run_client(args: argparse.Namespace) -> int:
 def run_allow(args: argparse.Namespace) -> int:
     """Put a key on the list."""
     public = args.public
-    if len(public) != keys.KEY_BYTES or Path(public).is_file():
+    if Path(public).is_file() or (len(public) != keys.KEY_BYTES and ("/" in public or "." in public)):
         public = keys.read(Path(public))[0].decode()
     path = keys.allow(keys.folder(args.keys), args.name, public, force=args.force)
     emit(f"{args.name}: allowed ({path})")

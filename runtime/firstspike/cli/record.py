@@ -93,7 +93,9 @@ def run(args: argparse.Namespace) -> int:
         if not source.live:
             raise ConfigError(f"source.kind = {kind!r} is not live: record from camera or network")
         rotation = Rotation(args.out, None if args.max_mib is None else round(args.max_mib * (1 << 20)), args.max_s)
-        recorder = Recorder(rotation, format, round(args.free_mib * (1 << 20)), _tell)
+        free_bytes = round(args.free_mib * (1 << 20))
+        rotation.look(free_bytes)
+        recorder = Recorder(rotation, format, free_bytes, _tell)
         return _record(source, recorder, args.seconds, stop_on_signal())
     finally:
         source.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import time
@@ -75,6 +76,11 @@ def _configured(file: Path | None) -> str:
         endpoint, _ = read_layers(file, []).values().get(("publish", "endpoint"), (endpoints.AUTO, ""))
     except (ConfigError, NoInputError):
         return endpoints.AUTO
+    # One that was changed since the daemon started is for the daemon to refuse, at the place where it is.
+    for there in (str(endpoint), endpoints.AUTO):
+        with contextlib.suppress(ConfigError):
+            if endpoints.path_of(endpoints.of_daemon(there)).exists():
+                return there
     return str(endpoint)
 
 

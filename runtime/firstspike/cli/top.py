@@ -9,6 +9,7 @@ import sys
 import time
 import unicodedata
 
+from firstspike import endpoints
 from firstspike.cli.common import stop_on_signal
 from firstspike.cli.doctor import seconds
 from firstspike.cli.output import emit
@@ -19,6 +20,8 @@ from firstspike.top import Top
 HOME_AND_CLEAR, END_OF_LINE, REST = "\x1b[H", "\x1b[K", "\x1b[J"
 OWN_SCREEN, BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 POLL_S = 0.05
+HEALTH_S = 5.0
+"""Longest wait of `--once` for the daemon's health, which it tells once a second."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,9 +52,14 @@ def run(args: argparse.Namespace) -> int:
                     if (message := subscriber.receive(min(left, POLL_S))) is not None:
                         top.take(message)
                         heard = time.monotonic()
+                while args.once and top.streams and not top.healths and time.monotonic() < began + HEALTH_S:
+                    if (message := subscriber.receive(POLL_S)) is not None:
+                        top.take(message)
+                        heard = time.monotonic()
                 if args.once and not top.healths and not top.streams:
                     raise UnavailableError(
                         f"{subscriber.endpoint}: nothing came for {args.interval:g} s: is a daemon running there?"
+                        f"{endpoints.closed(subscriber.endpoint)}"
                     )
                 now = time.monotonic()
                 lost = sum(subscriber.lost.values())

@@ -68,10 +68,11 @@ def run(args: argparse.Namespace) -> int:
             if message is None:
                 quiet_s += POLL_S
                 if subscriber.epoch is None and POLL_S <= quiet_s - 1 < 2 * POLL_S:
-                    say(f"waiting for a daemon at {subscriber.endpoint}")
+                    say(f"waiting for a daemon at {subscriber.endpoint}{endpoints.closed(subscriber.endpoint)}")
                 if args.timeout is not None and quiet_s >= args.timeout:
                     raise UnavailableError(
                         f"{subscriber.endpoint}: nothing came for {args.timeout:g} s: is it running?"
+                        f"{endpoints.closed(subscriber.endpoint)}"
                     )
                 continue
             quiet_s = 0.0

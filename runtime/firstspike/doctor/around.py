@@ -36,6 +36,7 @@ CAMERAS = {
     ("04b4", "00f4"): "Prophesee EVK", ("04b4", "00f5"): "Prophesee EVK", ("1409", "8e00"): "Century Arks SilkyEvCam",
 }  # fmt: skip
 INIVATION = "152a"
+WITHOUT = 'without one, source.kind = "simulated" shows that the rest works'
 FLOOR, LOW = 16 << 20, 256 << 20
 """Bytes free in the state's folder: what is left below the first is too little to write anything."""
 BUILT = dt.date(2026, 1, 1)
@@ -66,7 +67,7 @@ def installation(loaded: Loaded | None, root: Path = Path("/")) -> list[Check]:
         ("sockets", lambda: _sockets(loaded)), ("publish.tcp", lambda: _tcp(loaded)),
         ("metrics", lambda: _metrics(loaded)), ("network", lambda: _network(loaded, root)),
         ("cameras", lambda: _cameras(root)), ("meters", lambda: _meters(root)),
-        ("state folder", _state), ("clock", lambda: _clock(root)), ("processor", lambda: _governor(root)),
+        ("state folder", lambda: _state(root)), ("clock", lambda: _clock(root)), ("processor", lambda: _governor(root)),
     ):  # fmt: skip
         found += _safely(name, look)
     return found
@@ -137,7 +138,7 @@ def _group() -> Iterator[Check]:
     try:
         entry = grp.getgrnam(GROUP)
     except KeyError:
-        yield Check("group", "absent", f"there is no group {GROUP}", "make install makes it")
+        yield Check("group", "absent", f"there is no group {GROUP}", f"groupadd --system {GROUP}")
         return
     if os.geteuid() == 0 or entry.gr_gid in os.getgroups():
         yield Check("group", "ok", f"{GROUP}")
@@ -227,7 +228,8 @@ def _network(loaded: Loaded | None, root: Path) -> Iterator[Check]:
 def _cameras(root: Path) -> Iterator[Check]:
     devices = root / "sys/bus/usb/devices"
     if not devices.is_dir():
-        yield Check("cameras", "absent", "this machine shows no USB")
+        fix = f"pass USB on to the container or virtual machine; {WITHOUT}"
+        yield Check("cameras", "absent", "this machine shows no USB", fix)
         return
     seen = 0
     for device in sorted(devices.iterdir()):
@@ -251,7 +253,7 @@ def _cameras(root: Path) -> Iterator[Check]:
         else:
             yield Check("cameras", "ok", text)
     if not seen:
-        yield Check("cameras", "absent", "no event camera on USB")
+        yield Check("cameras", "absent", "no event camera on USB", f"plug one in (docs/cameras.md); {WITHOUT}")
 
 
 def _meters(root: Path) -> Iterator[Check]:
@@ -267,13 +269,16 @@ def _meters(root: Path) -> Iterator[Check]:
         yield Check("meters", "absent", "none: energy is modelled", "`firstspike meters` says what each would need")
 
 
-def _state() -> Iterator[Check]:
+def _state(root: Path) -> Iterator[Check]:
     wanted = Path(
         (os.environ.get("STATE_DIRECTORY") or "").split(":")[0]
         or (os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")) + "/firstspike"
     )
+    service = root / "var/lib/firstspike"
+    if os.access(service, os.W_OK):
+        wanted = service  # who may write there asks about the service
     folder = wanted
-    while not folder.exists():
+    while not os.access(folder, os.F_OK) and folder != folder.parent:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     text = f"{wanted}: {free / 1e9:.1f} GB free"

@@ -56,15 +56,18 @@ def places() -> list[Path]:
 
 def look(driver: drivers.DriverFile) -> Environment:
     """How a driver's environment stands; nothing is run."""
+    closed = ""
     for place in places():
         path = place / driver.name
-        if path.is_symlink() or path.exists():
+        if os.path.lexists(path):
             return _stands(driver, path)
+        if _closed(place):
+            closed = f"; {place}, where the service's are, is not for you to look into"
     install = f"firstspike workers install {driver.name}"
     # A driver for tests needs NumPy alone, which is here.
     python = Path(sys.executable) if driver.for_tests else None
     path = places()[0] / driver.name
-    return Environment(driver.name, "not installed", path, python, "no environment was made for it", install)
+    return Environment(driver.name, "not installed", path, python, f"no environment was made for it{closed}", install)
 
 
 def python_of(name: str) -> Path:
@@ -97,7 +100,7 @@ def remove(name: str, say: Callable[[str], None] = lambda _: None) -> Path | Non
     """
     for place in places():
         path = place / name
-        if not (path.is_symlink() or path.exists()):
+        if not os.path.lexists(path):
             continue
         if not path.is_symlink():
             raise OutputError(f"{path}: was not made by firstspike: remove it yourself")
@@ -173,6 +176,17 @@ def _stands(driver: drivers.DriverFile, path: Path) -> Environment:
 
 def _writable(path: Path) -> bool:
     """Whether a folder can be written or made."""
-    while not path.exists() and path != path.parent:
+    while not os.access(path, os.F_OK) and path != path.parent:  # Path.exists fails in a folder that is closed
         path = path.parent
     return os.access(path, os.W_OK | os.X_OK)
+
+
+def _closed(place: Path) -> bool:
+    """Whether this user may not know what is there: a service's state is for the service and root."""
+    try:
+        place.lstat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(place, os.X_OK)
