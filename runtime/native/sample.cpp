@@ -64,11 +64,11 @@ struct fs_sampler {
     }
   }
 
-  // Cheap wake-ups, and nobody's work is interrupted: neither has to be allowed, nor does it matter if it is not.
-  void be_modest(int64_t shortest_ns) {
-    const sched_param none{};
-    pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
-    prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(std::min(shortest_ns / 10, most_slack_ns)));
+  // Cheap wake-ups: a tenth of the interval of now, up to a limit, since a long one's would keep a short one waiting.
+  void allow_slack() {
+    if (slack_for_ns == interval_ns) return;
+    slack_for_ns = interval_ns;
+    prctl(PR_SET_TIMERSLACK, static_cast<unsigned long>(std::min(interval_ns / 10, most_slack_ns)));
   }
 
   // Tells the thread to end, and waits until it has, or is seen to hang. False: it frees this itself when it goes on.
@@ -91,7 +91,9 @@ struct fs_sampler {
   // Reads until it is to end. True: nobody waited for that, and it is to be freed.
   bool run() {
     std::unique_lock lock(mutex);
-    be_modest(interval_ns);
+    // Nobody's work is interrupted. This and the slack need not be allowed, nor does it matter if they are not.
+    const sched_param none{};
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
     double turn = 0.0;
     auto due = Clock::now();
     while (!stopping) {
@@ -118,6 +120,7 @@ struct fs_sampler {
         const auto now = Clock::now();
         due = std::max(last + wait, now - wait);  // what was missed is not made up for
         if (stopping || due <= now) break;
+        allow_slack();
         wake.wait_until(lock, due);
       }
     }
@@ -138,7 +141,7 @@ struct fs_sampler {
   std::vector<int> fds;   // the thread's own
   std::vector<int> next;  // to be taken where `changed`
   std::vector<bool> changed;
-  int64_t room, interval_ns, taken = 0, given = 0;
+  int64_t room, interval_ns, taken = 0, given = 0, slack_for_ns = 0;
   std::vector<int64_t> times;
   std::vector<fs_sample_file> kept, latest;
   std::atomic<bool> stopping = false;

@@ -14,7 +14,8 @@ from firstspike.cli import main
 from firstspike.cli.reload import _configured
 from firstspike.doctor import around
 from firstspike.errors import OutputError
-from firstspike.recording_writer import FullError, Rotation
+from firstspike.recorder import Rotation
+from firstspike.recording_writer import FullError
 from firstspike.worker import drivers, environments
 
 NOBODY = 65534
