@@ -60,8 +60,39 @@ def send(port: int, rate: float, seconds: float, packet_events: int) -> None:
     out.send(pack_header(end))
 
 
+def idle(seconds: float = 20.0, settled_s: float = 6.0) -> dict[str, float]:
+    """A daemon to whom nobody sends: shares of a core without and with a subscriber, once all is settled."""
+    with tempfile.TemporaryDirectory() as folder:
+        endpoint = f"ipc://{folder}/p"
+        settings = ["model.path=nmnist", "source.kind=network", "source.network.address=udp://127.0.0.1:0"]
+        settings += [f"publish.endpoint={endpoint}", "log.level=error"]
+        argv = [sys.executable, "-m", "firstspike", "run"]
+        began = time.monotonic()
+        daemon = subprocess.Popen(argv + [word for setting in settings for word in ("--set", setting)])
+
+        def ready(subscriber: Subscriber) -> float:
+            while not (isinstance(message := subscriber.receive(30), Health) and message.state != "starting"):
+                pass
+            return time.monotonic() - began
+
+        def share() -> float:
+            time.sleep(settled_s)
+            before, since = _ran_ns(daemon.pid), time.monotonic()
+            time.sleep(seconds)
+            return (_ran_ns(daemon.pid) - before) / 1e9 / (time.monotonic() - since)
+
+        with Subscriber(endpoint, topics=TOPICS) as subscriber:
+            ready_s = ready(subscriber)
+        alone, memory = share(), _resident_mib(daemon.pid)
+        with Subscriber(endpoint, topics=TOPICS):
+            watched = share()
+        daemon.terminate()
+        daemon.wait()
+    return {"alone": alone, "watched": watched, "memory": memory, "ready_s": ready_s}
+
+
 def measure(rate: float, seconds: float, packet_events: int, window_us: int = 10_000) -> dict[str, float]:
-    """One run of daemon and sender; `rate` 0 leaves the daemon alone."""
+    """One run of daemon and sender."""
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -74,19 +105,14 @@ def measure(rate: float, seconds: float, packet_events: int, window_us: int = 10
         )
         core = min(os.sched_getaffinity(0))
         argv = [sys.executable, "-m", "firstspike", "run", "--config", str(config)]
-        began = time.monotonic()
         daemon = subprocess.Popen(argv, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
         latencies, health, sent = [], None, 0.0
         with Subscriber(f"ipc://{folder}/p", topics=TOPICS, high_water_mark=0) as subscriber:
             while not (isinstance(message := subscriber.receive(30), Health) and message.state != "starting"):
                 pass
-            ready_s = time.monotonic() - began
             before = _cpu(daemon.pid)
-            since = time.monotonic()
-            sender = None
-            if rate:
-                own = [sys.executable, __file__, "--send", str(port), str(rate), str(seconds), str(packet_events)]
-                sender = subprocess.Popen(own, stdout=subprocess.PIPE, text=True)
+            own = [sys.executable, __file__, "--send", str(port), str(rate), str(seconds), str(packet_events)]
+            sender = subprocess.Popen(own, stdout=subprocess.PIPE, text=True)
             until = time.monotonic() + seconds + 3
             while time.monotonic() < until:
                 message = subscriber.receive(0.2)
@@ -94,25 +120,31 @@ def measure(rate: float, seconds: float, packet_events: int, window_us: int = 10
                     latencies.append((message.stamps.published_ns - message.stamps.closed_ns) / 1e6)
                 elif isinstance(message, Health):
                     health = message
-            if sender is not None:
-                sent = float(sender.communicate()[0])
-            used, elapsed = _cpu(daemon.pid) - before, time.monotonic() - since
-            memory = int(next(line.split()[1] for line in Path(f"/proc/{daemon.pid}/status").read_text().splitlines()
-                              if line.startswith("VmRSS"))) / 1024  # fmt: skip
+            sent = float(sender.communicate()[0])
+            used, memory = _cpu(daemon.pid) - before, _resident_mib(daemon.pid)
         daemon.terminate()
         daemon.wait()
     counters = health.counters
     p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (0, 0)
     return {
         "sent": sent, "events": counters.events, "lost_packets": counters.lost_packets, "drops": counters.kernel_drops,
-        "cpu": used / (seconds if rate else elapsed), "p50": p50, "p99": p99, "decisions": len(latencies),
-        "memory": memory, "ready_s": ready_s, "dropped": counters.decisions_dropped, "late": counters.late,
+        "cpu": used / seconds, "p50": p50, "p99": p99, "decisions": len(latencies),
+        "memory": memory, "dropped": counters.decisions_dropped, "late": counters.late,
     }  # fmt: skip
 
 
 def _cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _ran_ns(pid: int) -> int:
+    """All threads' time on a processor: ticks are too coarse for a daemon that hardly does anything."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def _resident_mib(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
 
 
 def main() -> None:
@@ -125,8 +157,9 @@ def main() -> None:
         send(int(args.send[0]), *map(float, args.send[1:3]), int(args.send[3]))
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    idle = measure(0, 5, args.packet_events)
-    print(f"idle: {idle['cpu']:.2%} of a core, {idle['memory']:.0f} MiB, running after {idle['ready_s']:.2f} s")
+    rest = idle()
+    print(f"idle: {rest['alone']:.2%} of a core, {rest['watched']:.2%} with a subscriber, {rest['memory']:.0f} MiB, "
+          f"running after {rest['ready_s']:.2f} s")  # fmt: skip
     low, high, best = 0.5e6, 200e6, None
     for _ in range(8):
         rate = (low * high) ** 0.5

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 64
 MAX_CONNECTIONS = 128
 LINGER_MS = 500
-POLL_MS, SOON_MS, QUIET_MS = 50, 5, 100
+POLL_MS, SOON_MS, QUIET_MS = 50, 5, 250
 """Between looks at the connections: while one is new; if one may flood; if all are settled. If there are none, it rests
 as long as it may: a new one is told of at once."""
 SETTLED_S = 5.0
