@@ -94,7 +94,7 @@ class NetworkStream(LiveStream):
             if header is None:
                 break
             own = header.session == first.session
-            alike = (header.width, header.height) == (first.width, first.height)
+            alike = header.width == first.width and header.height == first.height
             if not own and (heard or header.flags & END or self._silent_s() <= TAKE_OVER_S):
                 source.count(refused_packets=1)
                 continue

@@ -30,6 +30,7 @@ MAX_PACKET_BYTES = 65_507
 MAX_SIDE = 32_767
 MAX_SPAN_US = 0xFFFF_FFFF
 """From the base to a packet's events."""
+_LAST_BASE_US = MAX_TIME_US - MAX_SPAN_US
 
 
 class Header(NamedTuple):
@@ -62,7 +63,7 @@ def parse_header(head: bytes | bytearray | memoryview, payload_bytes: int) -> He
         magic != MAGIC or version != VERSION or flags & ~END
         or header.n_events * EVENT_BYTES != payload_bytes
         or not (0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE)
-        or not -MAX_TIME_US <= header.base_us <= MAX_TIME_US - MAX_SPAN_US or header.before > MAX_TIME_US
+        or not -MAX_TIME_US <= header.base_us <= _LAST_BASE_US or header.before > MAX_TIME_US
     ):  # fmt: skip
         return None
     return header

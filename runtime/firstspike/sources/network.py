@@ -188,10 +188,14 @@ class NetworkSource:
 
     def _read(self, body: memoryview) -> int:
         """See `Port.read`; keeps in mind when there was nothing."""
-        looked_ns = time.monotonic_ns()
-        size = self.port.read(self._head, body)
+        port = self._port or self.port
+        size = port.read(self._head, body)
         if size == -1:
-            self.empty_ns = looked_ns
+            # It is known as of a time before the look: so it looks once more, rather than ask the time for each packet.
+            looked_ns = time.monotonic_ns()
+            size = port.read(self._head, body)
+            if size == -1:
+                self.empty_ns = looked_ns
         return size
 
     def next_header(self, room: memoryview) -> Header | None:
