@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from firstspike.bundle import DecideSpec, WindowSpec, find
 from firstspike.config_layers import STREAM, Layers, Origin
@@ -190,6 +190,12 @@ class RecordSection(Section):
     memory_mib: Annotated[float, Field(ge=1, le=65_536, description="of events that are kept; as much may wait")] = 64.0
     free_mib: Annotated[float, Field(ge=0, description="below so much free space no clip is written")] = 512.0
     format: Format = "aedat4"
+
+    @model_validator(mode="after")
+    def _has_room(self) -> RecordSection:
+        if self.lookback_s + self.after_s > self.max_s:
+            raise ValueError("max_s must be lookback_s + after_s at least: a clip around one decision has to fit")
+        return self
 
     def rules(self, base: Path) -> Rules:
         """As the ring takes them; the folder counts from `base`."""

@@ -154,5 +154,6 @@ def explain(error: ValidationError, prefix: Key, layers: Layers) -> list[str]:
                 hint = "back ends are named in schedule.plans, their keys stand in sections [backend.NAME]"
                 lines.append(f"{name} = {fault['input']!r:.60} ({where}): unknown key: {hint}")
             case _:
-                lines.append(f"{name} = {fault['input']!r:.60} ({where}): {fault['msg']}")
+                said = fault["msg"].removeprefix("Value error, ")  # pydantic's word before ours
+                lines.append(f"{name} = {fault['input']!r:.60} ({where}): {said}")
     return lines

@@ -103,6 +103,11 @@ def test_all_faults_are_listed_not_just_the_first(file):
     assert len(message.splitlines()) == 2
 
 
+def test_a_section_that_contradicts_itself_says_how(file):
+    said = fault(file, "record.lookback_s=100")
+    assert said.startswith("record = {'lookback_s': 100} (--set): max_s must be lookback_s + after_s at least")
+
+
 def test_what_is_missing_is_named(file):
     file.write_text("[source]\nkind='recording'\n")
     assert "model: missing, and it has no default: set it in" in fault(file)

@@ -135,6 +135,14 @@ def test_who_learns_afterwards_is_not_held_up_after_the_first_window(nmnist, dig
     assert len(counted) >= FIRST
 
 
+def test_as_long_as_there_is_no_slope_operations_are_in_proportion_to_the_input(nmnist, digits):
+    model = Model(nmnist, learn_within=False)
+    model.inference(digits[0])
+    silent = Spikes(digits[0].steps, np.full_like(digits[0].times, digits[0].steps), 0)
+    found, updates_j = model.inference(silent), model.updates * constants.LOIHI_UPDATE_PJ * 1e-12
+    assert (found.dynamic_j, found.exact, found.u95_fraction) == (pytest.approx(updates_j), False, None)
+
+
 def test_a_window_unlike_all_before_has_no_stated_error_and_is_learnt_from(nmnist, digits):
     model = Model(nmnist, learn_within=False)
     for spikes in digits[:60]:

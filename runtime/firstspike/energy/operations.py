@@ -112,7 +112,9 @@ class _Line:
         self.y += dy / self.weight
         self.xx = self.xx * KEPT + dx * (x - self.x)
         self.xy = self.xy * KEPT + dx * (y - self.y)
-        self.slope = self.xy / self.xx if self.n >= LEAST and self.xx > 0 else 0.0
+        # As long as there is no slope: in proportion, since a window without a spike costs next to no operations.
+        in_proportion = self.y / self.x if self.x > 0 else 0.0
+        self.slope = self.xy / self.xx if self.n >= LEAST and self.xx > 0 else in_proportion
         self.offset = self.y - self.slope * self.x
 
 
