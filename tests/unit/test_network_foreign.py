@@ -12,25 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.packets import Listener, events_of
+from tests.support.packets import events_of
 
 from firstspike.sources import Segment, _network_stream, network
 from firstspike.sources._packets import FOREIGN, Unwrap
 from firstspike.types import EVENT
-
-
-@pytest.fixture
-def listen(monkeypatch):
-    monkeypatch.setattr(network, "DROPS_S", 0.0)
-    made = []
-
-    def make(**options):
-        made.append(Listener(**options))
-        return made[-1]
-
-    yield make
-    for listener in made:
-        listener.source.close()
 
 
 def test_what_the_kernel_dropped_is_told_at_the_end_of_a_stream_too(listen, monkeypatch):

@@ -5,26 +5,12 @@ from __future__ import annotations
 import socket
 
 import pytest
-from tests.support.packets import Listener, events_of, packet, packets_of
+from tests.support.packets import events_of, packet, packets_of
 
 from firstspike.errors import OutputError, UnavailableError
 from firstspike.sender import Sender
 from firstspike.sources import Waiting, network
 from firstspike.sources._packets import END
-
-
-@pytest.fixture
-def listen(monkeypatch):
-    monkeypatch.setattr(network, "DROPS_S", 0.0)
-    made = []
-
-    def make(**options):
-        made.append(Listener(**options))
-        return made[-1]
-
-    yield make
-    for listener in made:
-        listener.source.close()
 
 
 def test_only_those_named_may_send(listen):

@@ -10,27 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.support.packets import Listener, events_of, packet, packets_of
+from tests.support.packets import events_of, packet, packets_of
 
 from firstspike.messages_health import Counters
 from firstspike.sender import Sender, play
 from firstspike.sources import Waiting, _network_stream, network
 from firstspike.sources._packets import END, HEADER, Header, pack_header, parse_header
 from firstspike.types import EVENT, join
-
-
-@pytest.fixture
-def listen(monkeypatch):
-    monkeypatch.setattr(network, "DROPS_S", 0.0)
-    made = []
-
-    def make(**options):
-        made.append(Listener(**options))
-        return made[-1]
-
-    yield make
-    for listener in made:
-        listener.source.close()
 
 
 def test_what_is_counted_has_a_place_in_health():

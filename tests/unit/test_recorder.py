@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from tests.support.program import firstspike, started
+from tests.support.written import FORMATS, events_of, read
 
 from firstspike import recorder as recorders
 from firstspike import recording_writer
@@ -24,24 +25,7 @@ from firstspike.recorder import Recorder, Rotation
 from firstspike.recording_writer import FullError, RecordingFile
 from firstspike.sender import Sender, play
 from firstspike.sources import Arrival, LiveStream, Segment, Waiting
-from firstspike.sources.decoding import DecoderProcess
-from firstspike.types import EVENT, RecordingInfo, join
-
-FORMATS = [("aedat4", ".aedat4"), ("evt3", ".raw")]
-
-
-def events_of(n, start=0, step=100, seed=0):
-    rng = np.random.default_rng(seed)
-    events = np.zeros(n, EVENT)
-    events["t"] = start + np.arange(n) * step
-    events["x"], events["y"] = rng.integers(0, 320, n), rng.integers(0, 240, n)
-    events["p"] = rng.integers(0, 2, n)
-    return events
-
-
-def read(path):
-    with DecoderProcess() as decoder, decoder.open(path) as recording:
-        return recording.info, join(list(recording))
+from firstspike.types import RecordingInfo, join
 
 
 def recorder_of(path, format="evt3", tell=lambda _: None, free=0, **rotation):  # noqa: A002

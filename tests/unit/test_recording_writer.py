@@ -8,30 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.written import FORMATS, events_of, read
 
 from firstspike.errors import OutputError
 from firstspike.recording_writer import RecordingFile
-from firstspike.sources.decoding import DecoderProcess
 from firstspike.sources.evt3_writer import Evt3Encoder, header
 from firstspike.sources.formats._stream import Stats
 from firstspike.sources.formats.evt3 import Evt3
 from firstspike.types import EVENT, join
-
-FORMATS = [("aedat4", ".aedat4"), ("evt3", ".raw")]
-
-
-def events_of(n, start=0, step=100, seed=0):
-    rng = np.random.default_rng(seed)
-    events = np.zeros(n, EVENT)
-    events["t"] = start + np.arange(n) * step
-    events["x"], events["y"] = rng.integers(0, 320, n), rng.integers(0, 240, n)
-    events["p"] = rng.integers(0, 2, n)
-    return events
-
-
-def read(path):
-    with DecoderProcess() as decoder, decoder.open(path) as recording:
-        return recording.info, join(list(recording))
 
 
 @pytest.mark.parametrize(("format", "suffix"), FORMATS)
