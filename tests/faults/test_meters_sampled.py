@@ -291,7 +291,8 @@ def test_threads_and_descriptors_end_with_the_reader(power):
     for _ in range(200):
         with reading(meter, hz=1000.0):
             pass
-    assert held() == before
+    # Not more: a thread that an earlier test left behind may end meanwhile.
+    assert all(now <= then for now, then in zip(held(), before, strict=True))
     assert isinstance(meter.read(), Reading)  # the meter's own descriptor is as it was
 
 

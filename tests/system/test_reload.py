@@ -260,7 +260,7 @@ def test_many_good_reloads_leave_nothing_behind(running, text, caplog, count):
         f"threads {before[0]} → {after[0]}, descriptors {before[1]} → {after[1]}, memory "
         f"{(after[2] - before[2]) / 1024:+.1f} MiB",
     )
-    assert after[:2] == before[:2]
+    assert all(now <= then for now, then in zip(after[:2], before[:2], strict=True))
     assert after[2] - before[2] < 20_000 + 20 * count
 
 
