@@ -6,10 +6,8 @@ thread of its own writes the clips; nobody waits for the disk.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from firstspike.errors import FirstspikeError, OutputError
+from firstspike.files import write_atomically
 from firstspike.messages import Decision, to_plain
 from firstspike.recording_writer import SUFFIX, Format, RecordingFile
 from firstspike.types import Events, RecordingInfo, pick
@@ -244,7 +243,7 @@ class LookBack:
             file.abandon()
             raise
         file.finish()
-        _write_whole(
+        _write(
             file.path.with_suffix(".json"),
             {
                 "recording": file.path.name, "t_start_us": clip.start_us, "t_end_us": clip.end_us,
@@ -263,15 +262,5 @@ class LookBack:
         return path
 
 
-def _write_whole(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, ensure_ascii=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+def _write(path: Path, value: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(value, ensure_ascii=False, indent=1).encode())

@@ -119,7 +119,6 @@ class Recorder:
         self._free_bytes = free_bytes
         self._tell = tell
         self._file: RecordingFile | None = None
-        self._key: object = None
         self._first_us = self._last_us = 0
         self._queue: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._waiting = 0

@@ -18,6 +18,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from firstspike.errors import OutputError
+from firstspike.files import sync_folder
 from firstspike.sources import aedat4_writer, evt3_writer
 from firstspike.types import Events, pick
 from firstspike.window import MAX_TIME_US
@@ -217,7 +218,7 @@ def _named(temporary: Path, path: Path) -> Path:
     while not _moved(temporary, target):
         number += 1
         target = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    aedat4_writer.sync_folder(path.parent)
+    sync_folder(path.parent)
     return target
 
 

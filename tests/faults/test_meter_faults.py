@@ -87,6 +87,6 @@ def test_each_thing_that_befalls_a_meter_is_told_and_no_decision_is_lost(tmp_pat
         assert child.poll() is None
         lost = watch.subscriber.lost["decision"]
         assert {one.status for one in watch.decisions} == {"ok"}
-    figure("meter: nonsense, below 0 W, too large, back", f"{'; '.join(told)}; no figure is 0; {lost} decisions lost")
     assert lost == 0
     assert all(one.total_j != 0.0 for one in figures)
+    figure("meter: nonsense, below 0 W, too large, back", f"{'; '.join(told)}; no figure is 0; {lost} decisions lost")

@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.figures import figure
 from tests.support.program import ROOT
 
 from firstspike import daemon
@@ -80,3 +81,22 @@ def held():
     """Threads, descriptors and resident memory (KiB) of this process."""
     status = Path("/proc/self/status").read_text()
     return threading.active_count(), len([*Path("/proc/self/fd").iterdir()]), int(status.split("VmRSS:")[1].split()[0])
+
+
+def reload_many(running, texts, count, seen, what):
+    """Reload so often, turn and turn about, and find that nothing was left behind."""
+    for text in texts:
+        assert running.reload(text), running.manager.generations.error
+    running.seen(seen)
+    before = held()
+    for number in range(count):
+        assert running.reload(texts[number % len(texts)]), running.manager.generations.error
+    running.seen(seen)
+    after = held()
+    assert all(now <= then for now, then in zip(after[:2], before[:2], strict=True))
+    assert after[2] - before[2] < 20_000 + 20 * count
+    figure(
+        f"{count} good reloads{what}",
+        f"threads {before[0]} → {after[0]}, descriptors {before[1]} → {after[1]}, memory "
+        f"{(after[2] - before[2]) / 1024:+.1f} MiB",
+    )

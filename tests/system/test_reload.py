@@ -14,7 +14,7 @@ import pytest
 from tests.support.figures import figure
 from tests.support.notify import FakeManager
 from tests.support.program import complained, firstspike, started
-from tests.support.reloading import GOOD, Daemon, Watched, held
+from tests.support.reloading import GOOD, Daemon, Watched, reload_many
 
 from firstspike.client import Subscriber
 from firstspike.service import Notifier
@@ -247,21 +247,7 @@ def test_bad_configurations_are_refused_by_key_and_file_and_the_old_one_goes_on(
 def test_many_good_reloads_leave_nothing_behind(running, text, caplog, count):
     caplog.set_level(logging.CRITICAL)
     other = [text + "[decide]\ndecay = 0.5\n", text + "[source.simulated]\nseed = 3\n", text]
-    for change in other:
-        assert running.reload(change)
-    running.seen(2)
-    before = held()
-    for number in range(count):
-        assert running.reload(other[number % 3])
-    running.seen(2)
-    after = held()
-    figure(
-        f"{count} good reloads",
-        f"threads {before[0]} → {after[0]}, descriptors {before[1]} → {after[1]}, memory "
-        f"{(after[2] - before[2]) / 1024:+.1f} MiB",
-    )
-    assert all(now <= then for now, then in zip(after[:2], before[:2], strict=True))
-    assert after[2] - before[2] < 20_000 + 20 * count
+    reload_many(running, other, count, 2, "")
 
 
 def test_parts_of_a_hybrid_go_on_if_they_are_the_same(tmp_path, text):

@@ -13,10 +13,9 @@ import threading
 import time
 
 import pytest
-from tests.support.figures import figure
 from tests.support.notify import FakeManager
 from tests.support.program import ROOT, complained, firstspike, started
-from tests.support.reloading import Daemon, Watched, held
+from tests.support.reloading import Daemon, Watched, reload_many
 
 from firstspike.client import Subscriber
 from firstspike.messages import Energy
@@ -166,21 +165,7 @@ def test_a_worker_of_all_streams_outlives_reloads(start, text):
 def test_reloads_of_streams_leave_nothing_behind(running, text, caplog, count):
     caplog.set_level(logging.CRITICAL)
     other = [text + "[decide]\ndecay = 0.5\n", text.replace("seed = 1", "seed = 2"), text]
-    for change in other:
-        assert running.reload(change), running.error
-    running.seen(3)
-    before = held()
-    for number in range(count):
-        assert running.reload(other[number % 3]), running.error
-    running.seen(3)
-    after = held()
-    figure(
-        f"{count} good reloads of two streams",
-        f"threads {before[0]} → {after[0]}, descriptors {before[1]} → {after[1]}, memory "
-        f"{(after[2] - before[2]) / 1024:+.1f} MiB",
-    )
-    assert all(now <= then for now, then in zip(after[:2], before[:2], strict=True))
-    assert after[2] - before[2] < 20_000 + 20 * count
+    reload_many(running, other, count, 3, " of two streams")
 
 
 def test_a_stream_that_had_ended_begins_again_with_another_source(start, text):

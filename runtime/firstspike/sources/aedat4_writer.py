@@ -18,6 +18,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from firstspike.errors import DataError, FirstspikeError, OutputError
+from firstspike.files import sync_folder
 from firstspike.types import Events
 
 TRACK = 0
@@ -189,15 +190,6 @@ def settle(path: Path) -> None:
     with path.open("rb+") as file:
         os.fchmod(file.fileno(), 0o666 & ~_umask())
         os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Brings a folder's names to the disk."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _umask() -> int:
