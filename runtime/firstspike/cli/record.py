@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("--stream", metavar="NAME", help="the camera of [stream.NAME]")
     command.add_argument("--format", choices=get_args(Format), help="default: by the name")
-    command.add_argument("--seconds", type=_positive, metavar="N", help="stop after so long")
+    command.add_argument("--seconds", type=_positive, metavar="N", help="stop so long after the first event")
     command.add_argument("--max-mib", type=_positive, metavar="N", help="begin another file at this size")
     command.add_argument("--max-s", type=_positive, metavar="N", help="begin another file after so much time")
     command.add_argument(
